@@ -1,0 +1,144 @@
+//! Keeps the shape of the source tree: layers, doors to third-party crates, file size.
+//!
+//! These are the rules that reviewers would otherwise have to remember. A failure names the file,
+//! the line and the rule; to change a rule, change the table here and `ARCHITECTURE.md` together.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder or root file of `src/`, lowest layer first. A part may import only from lower layers.
+const LAYERS: &[&[&str]] = &[
+    &["types"],
+    &["config"],
+    &["telemetry"],
+    &["lifecycle"],
+    &["protocol", "events", "backend"],
+    &["rooms", "eventlog", "timeline", "cluster", "archive", "records", "auth", "loadgen"],
+    &["server"],
+    &["handlers", "delivery"],
+    &["transport", "api", "web"],
+    &["edge"],
+    &["app"],
+    &["cli"],
+];
+
+/// Parts that never touch the outside world: no sockets, no clock, no randomness, no runtime.
+const PURE: &[&str] = &["types", "protocol", "events"];
+const IMPURE: &[&str] = &["tokio::", "hyper::", "Instant::now", "SystemTime::now", "rand::"];
+
+/// The only places that may name each third-party crate.
+const DOORS: &[(&str, &[&str])] = &[
+    ("redis::", &["backend/redis.rs", "timeline/redis.rs", "cluster/redis.rs", "auth/redis.rs", "records/redis.rs"]),
+    ("rdkafka::", &["backend/kafka.rs", "eventlog/kafka.rs"]),
+    ("sqlx::", &["backend/sql.rs", "archive/sql.rs", "eventlog/sql.rs", "auth/accounts.rs"]),
+    ("rustls::", &["edge/tls.rs", "backend/", "loadgen/"]),
+    ("fastwebsockets::", &["transport/websocket.rs", "loadgen/"]),
+];
+
+/// Lines of code in one file, its inline tests not counted.
+const CODE_LINES_MAX: usize = 500;
+
+#[test]
+fn imports_point_down() {
+    let layer: BTreeMap<&str, usize> = LAYERS
+        .iter()
+        .enumerate()
+        .flat_map(|(depth, parts)| parts.iter().map(move |part| (*part, depth)))
+        .collect();
+    each_line(|file, number, line| {
+        // A grouped or climbing import would hide the part it reaches for.
+        for hidden in ["crate::{", "super::super"] {
+            assert!(!line.contains(hidden), "{file}:{number}: spell out `{hidden}`");
+        }
+        let from = part_of(file);
+        for to in line.split("crate::").skip(1).map(first_word) {
+            let (Some(from_layer), Some(to_layer)) = (layer.get(from), layer.get(to)) else { continue };
+            let allowed = from == to || to_layer < from_layer;
+            assert!(allowed, "{file}:{number}: `{from}` may not import `{to}`");
+        }
+    });
+}
+
+#[test]
+fn pure_parts_stay_pure() {
+    each_line(|file, number, line| {
+        if PURE.contains(&part_of(file)) {
+            for word in IMPURE {
+                assert!(!line.contains(word), "{file}:{number}: `{word}` in a pure part");
+            }
+        }
+    });
+}
+
+#[test]
+fn third_party_crates_enter_by_their_door() {
+    each_line(|file, number, line| {
+        for (word, doors) in DOORS {
+            let through_door = doors.iter().any(|door| file.starts_with(door));
+            assert!(through_door || !names_crate(line, word), "{file}:{number}: `{word}` outside {doors:?}");
+        }
+    });
+}
+
+#[test]
+fn mode_is_chosen_in_one_place() {
+    each_line(|file, number, line| {
+        let may_choose = matches!(part_of(file), "config" | "app");
+        assert!(may_choose || !line.contains("Mode::"), "{file}:{number}: only `app` chooses by mode");
+    });
+}
+
+#[test]
+fn files_stay_small() {
+    for (file, text) in sources() {
+        let lines = code(&text).lines().count();
+        assert!(lines <= CODE_LINES_MAX, "{file}: {lines} lines, the limit is {CODE_LINES_MAX}");
+    }
+}
+
+fn each_line(mut check: impl FnMut(&str, usize, &str)) {
+    for (file, text) in sources() {
+        for (index, line) in code(&text).lines().enumerate() {
+            if !line.trim_start().starts_with("//") {
+                check(&file, index + 1, line);
+            }
+        }
+    }
+}
+
+/// Everything before the inline test module, which by convention is last in its file.
+fn code(text: &str) -> &str {
+    text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or(text)
+}
+
+/// True if `word` stands at the start of a path; `self::redis::Bus` does not name the `redis` crate.
+fn names_crate(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+    })
+}
+
+fn part_of(file: &str) -> &str {
+    file.split('/').next().unwrap_or(file).trim_end_matches(".rs")
+}
+
+fn first_word(text: &str) -> &str {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("")
+}
+
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut queue: Vec<PathBuf> = vec![root.clone()];
+    while let Some(path) = queue.pop() {
+        if path.is_dir() {
+            queue.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            let file = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+            found.push((file, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
