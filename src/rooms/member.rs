@@ -1,0 +1,85 @@
+//! A socket as the rooms see it.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::hub::{NamespaceId, Room};
+use super::outbox::Outbox;
+use crate::types::SocketId;
+
+/// One socket on this worker: its id, its outbox and the rooms it is in.
+///
+/// Sockets of several namespaces may share one outbox, since they share one transport.
+pub struct Member {
+    id: SocketId,
+    namespace: NamespaceId,
+    outbox: Rc<Outbox>,
+    /// The rooms it is in and where in each; kept in step by the hub.
+    pub(super) seats: RefCell<Vec<Seat>>,
+    /// The number of the last broadcast that looked at this member: one in several of the target
+    /// rooms is sent the frame once.
+    pub(super) mark: Cell<u64>,
+    owner: RefCell<Option<Rc<dyn Any>>>,
+}
+
+/// A place in a room's list of members.
+pub(super) struct Seat {
+    pub(super) room: Rc<Room>,
+    pub(super) index: usize,
+}
+
+impl Member {
+    /// A member of no room.
+    #[must_use]
+    pub fn new(id: SocketId, namespace: NamespaceId, outbox: Rc<Outbox>) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            namespace,
+            outbox,
+            seats: RefCell::default(),
+            mark: Cell::new(0),
+            owner: RefCell::new(None),
+        })
+    }
+
+    /// The socket's id.
+    pub const fn id(&self) -> &SocketId {
+        &self.id
+    }
+
+    /// The namespace the socket is in.
+    pub const fn namespace(&self) -> NamespaceId {
+        self.namespace
+    }
+
+    /// Where its frames go.
+    pub const fn outbox(&self) -> &Rc<Outbox> {
+        &self.outbox
+    }
+
+    /// The rooms it is in.
+    pub fn rooms(&self) -> Vec<crate::types::RoomName> {
+        self.seats.borrow().iter().map(|seat| seat.room.name().clone()).collect()
+    }
+
+    /// How many rooms it is in.
+    pub fn room_count(&self) -> usize {
+        self.seats.borrow().len()
+    }
+
+    /// True when it is in the room.
+    pub fn is_in(&self, room: &str) -> bool {
+        self.seats.borrow().iter().any(|seat| seat.room.name().as_str() == room)
+    }
+
+    /// Ties the member to the socket it stands for.
+    pub fn set_owner(&self, owner: Option<Rc<dyn Any>>) {
+        *self.owner.borrow_mut() = owner;
+    }
+
+    /// The socket it stands for.
+    pub fn owner<T: 'static>(&self) -> Option<Rc<T>> {
+        self.owner.borrow().clone()?.downcast().ok()
+    }
+}

@@ -1,0 +1,286 @@
+//! The Socket.IO side of one session: its sockets, and what its packets do.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use serde_json::value::RawValue;
+
+use super::args::Args;
+use super::event::{Ack, Answer, Event};
+use super::handshake::Handshake;
+use super::local::Local;
+use super::namespace::{ConnectError, Namespace};
+use super::socket::{Socket, State, guarded};
+use crate::protocol::socketio::attachments::Assembler;
+use crate::protocol::socketio::decode::{self, Decoded};
+use crate::protocol::socketio::encode;
+use crate::rooms::Outbox;
+use crate::types::CloseReason;
+
+/// Settings of Socket.IO connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Events of one session that may be in flight before it is no longer read.
+    pub in_flight_max: u32,
+    /// Attachments of one event.
+    pub attachments_max: usize,
+    /// Bytes of all attachments of one event.
+    pub attachment_bytes_max: usize,
+}
+
+/// Events of one session that are not done yet.
+#[derive(Default)]
+struct Flow {
+    count: Cell<u32>,
+    reader: Cell<Option<Waker>>,
+}
+
+/// One event in flight; dropping it gives the place back and wakes a paused reader.
+pub(super) struct Permit(Rc<Flow>);
+
+impl Permit {
+    fn new(flow: &Rc<Flow>) -> Self {
+        flow.count.set(flow.count.get() + 1);
+        Self(Rc::clone(flow))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        if let Some(reader) = self.0.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// The sockets of one session and what its packets do.
+pub struct Client {
+    me: Weak<Self>,
+    local: Rc<Local>,
+    outbox: Rc<Outbox>,
+    handshake: Rc<Handshake>,
+    flow: Rc<Flow>,
+    sockets: RefCell<Vec<Socket>>,
+    pending: RefCell<Option<Box<Assembler>>>,
+    has_joined: Cell<bool>,
+    is_closed: Cell<bool>,
+}
+
+impl Client {
+    /// A client that has joined no namespace yet.
+    #[must_use]
+    pub fn new(local: &Rc<Local>, outbox: Rc<Outbox>, handshake: Handshake) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            local: Rc::clone(local),
+            outbox,
+            handshake: Rc::new(handshake),
+            flow: Rc::default(),
+            sockets: RefCell::default(),
+            pending: RefCell::default(),
+            has_joined: Cell::new(false),
+            is_closed: Cell::new(false),
+        })
+    }
+
+    /// True once any namespace was joined; the connect timeout no longer counts then.
+    pub const fn has_joined(&self) -> bool {
+        self.has_joined.get()
+    }
+
+    /// True when the session's place for events in flight is used up: read no more until `waker`
+    /// is woken.
+    pub fn is_paused(&self, waker: &Waker) -> bool {
+        let is_full = self.flow.count.get() >= self.local.options().in_flight_max;
+        if is_full {
+            self.flow.reader.set(Some(waker.clone()));
+        }
+        is_full
+    }
+
+    /// Takes the text of one message.
+    ///
+    /// # Errors
+    /// Why the connection must be closed.
+    pub fn text(&self, text: &str) -> Result<(), CloseReason> {
+        if self.pending.borrow().is_some() {
+            return Err(CloseReason::ParseError);
+        }
+        let packet = decode::packet(text).map_err(|violation| {
+            tracing::debug!(%violation, "bad packet");
+            CloseReason::ParseError
+        })?;
+        if packet.attachments() > 0 {
+            let options = self.local.options();
+            let limits = (options.attachments_max, options.attachment_bytes_max);
+            let assembler = Assembler::new(text, &packet, limits).map_err(|violation| {
+                tracing::debug!(%violation, "bad attachments");
+                CloseReason::ParseError
+            })?;
+            *self.pending.borrow_mut() = Some(Box::new(assembler));
+            return Ok(());
+        }
+        self.packet(&packet, Vec::new())
+    }
+
+    /// Takes one binary message: an attachment of the packet before.
+    ///
+    /// # Errors
+    /// Why the connection must be closed.
+    pub fn binary(&self, data: Bytes) -> Result<(), CloseReason> {
+        let Some(mut assembler) = self.pending.borrow_mut().take() else {
+            return Err(CloseReason::ParseError);
+        };
+        match assembler.add(data) {
+            Ok(None) => {
+                *self.pending.borrow_mut() = Some(assembler);
+                Ok(())
+            }
+            Ok(Some((text, attachments))) => {
+                let packet = decode::packet(&text).map_err(|_| CloseReason::ParseError)?;
+                self.packet(&packet, attachments)
+            }
+            Err(violation) => {
+                tracing::debug!(%violation, "bad attachment");
+                Err(CloseReason::ParseError)
+            }
+        }
+    }
+
+    /// Ends all sockets; the transport is gone or about to be closed.
+    pub fn close(&self, reason: CloseReason) {
+        self.is_closed.set(true);
+        let sockets = std::mem::take(&mut *self.sockets.borrow_mut());
+        for socket in sockets {
+            socket.end(reason);
+        }
+    }
+
+    /// Tells every namespace, ends all sockets and closes the transport.
+    pub(super) fn disconnect_all(&self, reason: CloseReason) {
+        let sockets = self.sockets.borrow().clone();
+        for socket in &sockets {
+            if socket.is_connected() && reason == CloseReason::ForcedServerClose {
+                socket.send_frame(encode::disconnect(socket.namespace()));
+            }
+        }
+        self.outbox.flush();
+        self.outbox.close_link(reason);
+    }
+
+    pub(super) const fn local(&self) -> &Rc<Local> {
+        &self.local
+    }
+
+    pub(super) const fn outbox(&self) -> &Rc<Outbox> {
+        &self.outbox
+    }
+
+    pub(super) const fn handshake(&self) -> &Rc<Handshake> {
+        &self.handshake
+    }
+
+    pub(super) fn forget(&self, socket: &Socket) {
+        self.sockets.borrow_mut().retain(|other| !other.is(socket));
+    }
+
+    fn packet(&self, packet: &Decoded<'_>, attachments: Vec<Bytes>) -> Result<(), CloseReason> {
+        match packet {
+            Decoded::Connect { namespace, auth } => self.connect(namespace, *auth),
+            Decoded::Disconnect { namespace } => {
+                let socket = self.joined(namespace)?;
+                socket.end(CloseReason::ClientNamespaceDisconnect);
+                self.forget(&socket);
+                Ok(())
+            }
+            Decoded::Event { namespace, ack, name, args, .. } => {
+                let socket = self.joined(namespace)?;
+                let permit = Permit::new(&self.flow);
+                let answer = match ack {
+                    Some(id) => Answer::Expected(Ack::new(socket.clone(), *id, permit)),
+                    None => Answer::None(permit),
+                };
+                socket.handle(Event::new(name, args, attachments, answer));
+                Ok(())
+            }
+            Decoded::Ack { namespace, id, args, .. } => {
+                let args = Args { json: (*args).to_owned(), attachments };
+                self.joined(namespace)?.answered(*id, args);
+                Ok(())
+            }
+        }
+    }
+
+    /// The socket of a namespace that was joined; anything else breaks the protocol.
+    fn joined(&self, namespace: &str) -> Result<Socket, CloseReason> {
+        let sockets = self.sockets.borrow();
+        let found = sockets.iter().find(|socket| socket.namespace() == namespace);
+        found.filter(|socket| socket.is_connected()).cloned().ok_or(CloseReason::ForcedClose)
+    }
+
+    fn connect(&self, name: &str, auth: Option<&str>) -> Result<(), CloseReason> {
+        if self.sockets.borrow().iter().any(|socket| socket.namespace() == name) {
+            return Err(CloseReason::ForcedClose);
+        }
+        let Some(namespace) = self.local.server().find(name) else {
+            let error = ConnectError::new("Invalid namespace");
+            self.refuse(name, &error);
+            return Ok(());
+        };
+        let client = self.me.upgrade().ok_or(CloseReason::ForcedClose)?;
+        let socket = Socket::new(&client, Arc::clone(namespace));
+        self.sockets.borrow_mut().push(socket.clone());
+        let auth = auth.and_then(|text| RawValue::from_string(text.to_owned()).ok());
+        let mut asking = Box::pin(ask(Arc::clone(namespace), socket.clone(), auth));
+        match (&mut asking).now_or_never() {
+            Some(outcome) => self.enter(&socket, outcome),
+            None => socket.clone().spawn(async move {
+                let outcome = asking.await;
+                client.enter(&socket, outcome);
+            }),
+        }
+        Ok(())
+    }
+
+    fn enter(&self, socket: &Socket, outcome: Result<(), ConnectError>) {
+        if self.is_closed.get() || socket.state() != State::Connecting {
+            return;
+        }
+        if let Err(error) = outcome {
+            self.forget(socket);
+            self.refuse(socket.namespace(), &error);
+            return;
+        }
+        socket.enter();
+        self.has_joined.set(true);
+        socket.send_frame(encode::connect(socket.namespace(), socket.id().as_str(), None));
+        // The answer leaves alone: clients that wait for "the next frame" lose one of two frames
+        // that arrive in the same read.
+        self.outbox.flush();
+        if let Some(on_connect) = &socket.table().on_connect {
+            guarded("connect", || on_connect(socket));
+        }
+    }
+
+    fn refuse(&self, namespace: &str, error: &ConnectError) {
+        let data = error.data.as_deref().map(RawValue::get);
+        let frame = encode::connect_error(namespace, &error.message, data);
+        self.local.hub().send(&self.outbox, frame);
+    }
+}
+
+async fn ask(
+    namespace: Arc<Namespace>,
+    socket: Socket,
+    auth: Option<Box<RawValue>>,
+) -> Result<(), ConnectError> {
+    for middleware in &namespace.middlewares {
+        middleware(socket.clone(), auth.clone()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Emitting to rooms from anywhere.
+
+use std::fmt;
+
+use super::args::{Args, IntoArgs};
+use super::local::{Command, Mailboxes, current};
+use super::namespace::Server;
+use crate::protocol::frame::Frame;
+use crate::protocol::socketio::encode;
+use crate::rooms::{Broadcast, NamespaceId, Reach};
+use crate::types::{CloseReason, RoomName};
+
+/// A worker's command queue is full: the broadcast did not reach all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overloaded;
+
+impl fmt::Display for Overloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a worker's command queue is full")
+    }
+}
+
+impl std::error::Error for Overloaded {}
+
+/// The server as other threads see it. Cheap to clone.
+#[derive(Clone)]
+pub struct Io {
+    mailboxes: Mailboxes,
+    server: Server,
+}
+
+impl Io {
+    /// A handle to these workers.
+    #[must_use]
+    pub const fn new(mailboxes: Mailboxes, server: Server) -> Self {
+        Self { mailboxes, server }
+    }
+
+    /// Everybody in a namespace; an unknown one reaches nobody.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Emitter {
+        let found = self.server.find(namespace).map(|namespace| namespace.id);
+        let mut emitter = self.emitter(found.unwrap_or_default());
+        emitter.is_nobody = found.is_none();
+        emitter
+    }
+
+    /// The members of a room of `/`.
+    #[must_use]
+    pub fn to(&self, room: &str) -> Emitter {
+        self.of("/").to(room)
+    }
+
+    /// Emits to everybody in `/`.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when a worker could not take it.
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<(), Overloaded> {
+        self.of("/").emit(event, args)
+    }
+
+    /// The workers' command queues.
+    #[must_use]
+    pub const fn mailboxes(&self) -> &Mailboxes {
+        &self.mailboxes
+    }
+
+    pub(super) fn emitter(&self, namespace: NamespaceId) -> Emitter {
+        Emitter {
+            io: self.clone(),
+            reach: Reach { namespace, ..Reach::default() },
+            is_volatile: false,
+            is_nobody: false,
+        }
+    }
+
+    /// Hands a broadcast to every worker: to this thread's own at once, so that a socket is sent
+    /// everything in the order in which its handlers emitted it.
+    fn broadcast(&self, broadcast: &Broadcast) -> Result<(), Overloaded> {
+        let own = current(|local| {
+            local.hub().broadcast(broadcast);
+            local.index()
+        });
+        let mut result = Ok(());
+        for (index, mailbox) in self.mailboxes.all().iter().enumerate() {
+            if Some(index) != own
+                && mailbox.try_send(Command::Broadcast(Box::new(broadcast.clone()))).is_err()
+            {
+                result = Err(Overloaded);
+            }
+        }
+        result
+    }
+
+    fn run(&self, act: impl Fn(&std::rc::Rc<super::local::Local>) + Send + Clone + 'static) -> Result<(), Overloaded> {
+        let own = current(|local| {
+            act(local);
+            local.index()
+        });
+        let mut result = Ok(());
+        for (index, mailbox) in self.mailboxes.all().iter().enumerate() {
+            let act = act.clone();
+            if Some(index) != own && mailbox.try_send(Command::Run(Box::new(move |local| act(local)))).is_err() {
+                result = Err(Overloaded);
+            }
+        }
+        result
+    }
+}
+
+/// Who the next emit is for: a union of rooms, without some.
+#[derive(Clone)]
+pub struct Emitter {
+    io: Io,
+    reach: Reach,
+    is_volatile: bool,
+    /// A target was named that cannot exist, so "no target" must not mean everybody.
+    is_nobody: bool,
+}
+
+impl Emitter {
+    /// Adds the members of a room, or one socket by its id.
+    #[must_use]
+    pub fn to(mut self, room: &str) -> Self {
+        match RoomName::parse(room) {
+            Ok(room) => self.reach.to.push(room),
+            Err(_) => self.is_nobody = self.reach.to.is_empty(),
+        }
+        self
+    }
+
+    /// Leaves out the members of a room, or one socket by its id.
+    #[must_use]
+    pub fn except(mut self, room: &str) -> Self {
+        if let Ok(room) = RoomName::parse(room) {
+            self.reach.except.push(room);
+        }
+        self
+    }
+
+    /// Drops the event for sockets that still have something waiting.
+    #[must_use]
+    pub const fn volatile(mut self) -> Self {
+        self.is_volatile = true;
+        self
+    }
+
+    /// Emits an event.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when a worker could not take it; the others did.
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<(), Overloaded> {
+        let Args { json, attachments } = args.into_args();
+        self.send(encode::event(self.namespace_name(), None, event, &json, &attachments))
+    }
+
+    /// Emits an event whose arguments are JSON text already, separated by commas. The text must be
+    /// valid: it comes from [`super::Event::rest`] or an encoder.
+    pub fn emit_raw(&self, event: &str, args: &str) {
+        // A full worker queue loses this for its members: who needs to know uses `emit`.
+        self.send(encode::event(self.namespace_name(), None, event, args, &[])).unwrap_or_default();
+    }
+
+    /// Has every reached socket join a room.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when a worker could not take it.
+    pub fn sockets_join(&self, room: &RoomName) -> Result<(), Overloaded> {
+        let (reach, room) = (self.reach.clone(), room.clone());
+        self.each(move |local| {
+            for member in local.hub().reached(&reach) {
+                local.hub().join(&member, &room);
+            }
+        })
+    }
+
+    /// Has every reached socket leave a room.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when a worker could not take it.
+    pub fn sockets_leave(&self, room: &RoomName) -> Result<(), Overloaded> {
+        let (reach, room) = (self.reach.clone(), room.clone());
+        self.each(move |local| {
+            for member in local.hub().reached(&reach) {
+                local.hub().leave(&member, room.as_str());
+            }
+        })
+    }
+
+    /// Disconnects every reached socket; with `close` its whole connection.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when a worker could not take it.
+    pub fn disconnect_sockets(&self, close: bool) -> Result<(), Overloaded> {
+        let reach = self.reach.clone();
+        self.each(move |local| {
+            for member in local.hub().reached(&reach) {
+                if let Some(socket) = super::socket::Socket::of(&member) {
+                    if close {
+                        socket.close(CloseReason::ForcedServerClose);
+                    } else {
+                        socket.disconnect();
+                    }
+                }
+            }
+        })
+    }
+
+    fn each(
+        &self,
+        act: impl Fn(&std::rc::Rc<super::local::Local>) + Send + Clone + 'static,
+    ) -> Result<(), Overloaded> {
+        if self.is_nobody { Ok(()) } else { self.io.run(act) }
+    }
+
+    fn namespace_name(&self) -> &str {
+        self.io.server.name_of(self.reach.namespace).unwrap_or("/")
+    }
+
+    fn send(&self, frame: Frame) -> Result<(), Overloaded> {
+        if self.is_nobody {
+            return Ok(());
+        }
+        self.io.broadcast(&Broadcast {
+            reach: self.reach.clone(),
+            frame,
+            is_volatile: self.is_volatile,
+        })
+    }
+}

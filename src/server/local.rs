@@ -1,0 +1,168 @@
+//! One worker: its hub, its queue of commands from other threads.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::client::Options;
+use super::io::Io;
+use super::namespace::Server;
+use crate::rooms::{Broadcast, Hub};
+use crate::types::SocketId;
+
+/// What one thread asks of a worker.
+pub enum Command {
+    /// Put a frame into outboxes.
+    Broadcast(Box<Broadcast>),
+    /// Do something that needs the worker's own state.
+    Run(Box<dyn FnOnce(&Rc<Local>) + Send>),
+}
+
+/// The command queues of all workers. Cheap to clone.
+#[derive(Clone)]
+pub struct Mailboxes(Arc<[mpsc::Sender<Command>]>);
+
+impl Mailboxes {
+    /// Queues for `count` workers, each of at most `capacity` commands, and their other ends.
+    #[must_use]
+    pub fn new(count: usize, capacity: usize) -> (Self, Vec<Worker>) {
+        let (senders, workers): (Vec<_>, Vec<_>) = (0..count)
+            .map(|index| {
+                let (sender, inbox) = mpsc::channel(capacity);
+                (sender, Worker { index, inbox })
+            })
+            .unzip();
+        (Self(senders.into()), workers)
+    }
+
+    /// One sender for each worker, in their order.
+    #[must_use]
+    pub fn all(&self) -> &[mpsc::Sender<Command>] {
+        &self.0
+    }
+
+    /// Runs something on one worker, waiting for room in its queue. False when the worker is gone.
+    pub async fn run(&self, index: usize, act: impl FnOnce(&Rc<Local>) + Send + 'static) -> bool {
+        match self.0.get(index) {
+            Some(mailbox) => mailbox.send(Command::Run(Box::new(act))).await.is_ok(),
+            None => false,
+        }
+    }
+}
+
+/// The receiving end of one worker's queue.
+pub struct Worker {
+    /// Which worker.
+    pub index: usize,
+    inbox: mpsc::Receiver<Command>,
+}
+
+/// A worker's own state. Lives on its thread.
+pub struct Local {
+    index: usize,
+    hub: Rc<Hub>,
+    server: Server,
+    io: Io,
+    options: Options,
+    random: Cell<u64>,
+}
+
+thread_local! {
+    /// The worker of this thread. A handle that crosses threads ([`Io`]) finds its own worker
+    /// through it, which keeps what one handler emits in order for sockets of the same worker.
+    static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+}
+
+/// Runs `act` with this thread's worker; `None` on other threads.
+pub fn current<R>(act: impl FnOnce(&Rc<Local>) -> R) -> Option<R> {
+    let local = CURRENT.with_borrow(Clone::clone)?;
+    Some(act(&local))
+}
+
+/// Commands applied before other tasks of the worker get a turn.
+const COMMANDS_PER_TURN: usize = 256;
+
+impl Local {
+    /// Makes this thread the worker and returns its state.
+    #[must_use]
+    pub fn install(index: usize, io: Io, server: Server, options: Options) -> Rc<Self> {
+        let local = Rc::new(Self {
+            index,
+            hub: Hub::new(server.len()),
+            server,
+            io,
+            options,
+            random: Cell::new(0),
+        });
+        CURRENT.set(Some(Rc::clone(&local)));
+        local
+    }
+
+    /// Applies commands until every sender is gone.
+    pub async fn run(self: &Rc<Self>, mut worker: Worker) {
+        let mut commands = Vec::with_capacity(COMMANDS_PER_TURN);
+        while worker.inbox.recv_many(&mut commands, COMMANDS_PER_TURN).await > 0 {
+            for command in commands.drain(..) {
+                match command {
+                    Command::Broadcast(mut broadcast) => {
+                        // Own bytes for this worker: a reference count that two threads bump for
+                        // every receiver costs more than one copy.
+                        broadcast.frame = broadcast.frame.deep_copy();
+                        self.hub.broadcast(&broadcast);
+                    }
+                    Command::Run(act) => act(self),
+                }
+            }
+        }
+    }
+
+    /// Which worker this is.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The rooms of this worker.
+    #[must_use]
+    pub const fn hub(&self) -> &Rc<Hub> {
+        &self.hub
+    }
+
+    /// The handle for emitting to all workers.
+    #[must_use]
+    pub const fn io(&self) -> &Io {
+        &self.io
+    }
+
+    pub(super) const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The settings of connections.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A new public socket id: 20 random characters.
+    pub(super) fn socket_id(&self) -> SocketId {
+        SocketId::parse(&random_token()).expect("a random token is a valid id")
+    }
+
+    /// Where a socket's ack ids start. Random, so that a late answer to another node's question,
+    /// given after a reconnect, is not taken for an answer to ours.
+    pub(super) fn ack_start(&self) -> u32 {
+        let mixed = self.random.get().wrapping_add(rand::random::<u64>());
+        self.random.set(mixed);
+        u32::try_from(mixed >> 34).unwrap_or(0)
+    }
+}
+
+/// 20 characters of `[A-Za-z0-9_-]`, 120 bits of the system's generator.
+#[must_use]
+pub fn random_token() -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 15]>())
+}
