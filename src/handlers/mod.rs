@@ -1,1 +1,99 @@
-//! Not written yet.
+//! What the product does with a client's events.
+//!
+//! [`register`] fills the main namespace: who may enter, the events that a row of the catalogue
+//! describes (publish a durable event, relay an ephemeral one), and those a row cannot say: join and
+//! leave, typing that expires. Every answer to a mistake is typed; the translation into acks is here
+//! and nowhere else.
+
+mod connect;
+mod join;
+mod leave;
+mod message;
+mod reply;
+mod typing;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::auth::{Authenticator, Identity, permissions};
+use crate::delivery::fanout::Fanout;
+use crate::delivery::history::History;
+use crate::delivery::publish::Publisher;
+use crate::events::{Catalogue, Persistence, Row};
+use crate::server::Namespace;
+use crate::timeline::Timeline;
+use crate::types::Timestamp;
+
+pub use join::conversation as conversation_room;
+pub use reply::problem_data;
+
+/// What handlers need; one for each node, shared by its workers.
+#[derive(Clone)]
+pub struct Context {
+    /// Who a token names.
+    pub authenticator: Authenticator,
+    /// What events mean.
+    pub catalogue: Arc<Catalogue>,
+    /// Into the log.
+    pub publisher: Publisher,
+    /// Rooms' order.
+    pub timeline: Timeline,
+    /// Between workers and nodes.
+    pub bus: crate::cluster::bus::Bus,
+    /// Rooms' past.
+    pub history: History,
+    /// Rooms that one socket may be in.
+    pub rooms_max: usize,
+    /// How long a typing notice lasts without another.
+    pub typing_for: std::time::Duration,
+}
+
+/// What a connected socket carries.
+pub(crate) struct Session {
+    identity: Identity,
+    fanout: Rc<Fanout>,
+    typing: typing::Typing,
+}
+
+/// The fan-out of the worker that a socket lives on.
+pub type FanoutOf = Arc<dyn Fn() -> Option<Rc<Fanout>> + Send + Sync>;
+
+/// Fills the main namespace.
+pub fn register(namespace: &mut Namespace, context: &Arc<Context>, fanout: &FanoutOf) {
+    connect::register(namespace, context, fanout);
+    join::register(namespace, context);
+    leave::register(namespace);
+    for row in context.catalogue.rows() {
+        let Some(event) = row.client_event.clone() else { continue };
+        match row.persistence {
+            Persistence::Durable => message::register(namespace, context, row),
+            Persistence::Ephemeral => typing::register(namespace, context, row),
+        }
+        tracing::debug!(%event, "event registered");
+    }
+    namespace.on_any(|_, event| {
+        let message = format!("there is no event {:?}", shorten(event.name()));
+        reply::refuse(event, &crate::types::Problem::new(crate::types::Code::NotFound, message));
+    });
+}
+
+/// The room an event of a row goes to, when this user may send there.
+fn room_for_sending(
+    row: &Row,
+    identity: &Identity,
+    conversation: &str,
+) -> Result<crate::types::RoomName, crate::types::Problem> {
+    let room = row.room(conversation, identity.user())?;
+    permissions::may_send(identity, &room)?;
+    Ok(room)
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+/// A client's own text, cut for a message.
+fn shorten(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -208,6 +208,7 @@ impl Client {
                 socket.handle(Event::new(name, args, attachments, answer));
                 Ok(())
             }
+            Decoded::Nothing { namespace } => self.joined(namespace).map(drop),
             Decoded::Ack { namespace, id, args, .. } => {
                 let args = Args { json: (*args).to_owned(), attachments };
                 self.joined(namespace)?.answered(*id, args);

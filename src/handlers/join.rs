@@ -1,0 +1,119 @@
+//! `join:conversation`: into the room at a known position, with what was missed since another.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Session, now, reply};
+use crate::auth::permissions;
+use crate::delivery::history::{Missed, Shown};
+use crate::server::{Ack, Event, Json, Namespace, Socket};
+use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq};
+
+/// What the client asks.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    conversation_id: String,
+    #[serde(default)]
+    after: Option<Position>,
+}
+
+/// What it is told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Joined<'a> {
+    ok: bool,
+    room: &'a RoomName,
+    epoch: Epoch,
+    seq: Seq,
+    missed: &'a [Shown],
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Position>,
+}
+
+/// How long the bus may take to confirm a subscription.
+const ATTACH_WITHIN: Duration = Duration::from_secs(5);
+
+pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
+    let context = Arc::clone(context);
+    namespace.on_async("join:conversation", move |socket, event| {
+        let context = Arc::clone(&context);
+        async move { join(&context, &socket, event).await }
+    });
+}
+
+async fn join(context: &Context, socket: &Socket, mut event: Event) {
+    let Some(session) = socket.data::<Session>() else { return };
+    let ack = event.take_ack();
+    if let Err(problem) = try_join(context, socket, &session, (&event, &ack)).await {
+        reply::refuse_ack(ack, &problem);
+    }
+}
+
+async fn try_join(
+    context: &Context,
+    socket: &Socket,
+    session: &Rc<Session>,
+    (event, ack): (&Event, &Option<Ack>),
+) -> Result<(), Problem> {
+    let request: Request = event.arg(0)?;
+    let room = conversation(&request.conversation_id)?;
+    if session.identity.is_expired(now()) {
+        return Err(Problem::new(Code::Unauthenticated, "the token has expired; connect with a new one"));
+    }
+    permissions::may_join(&session.identity, &room)?;
+    let member = socket.member();
+    if !member.is_in(room.as_str()) && member.room_count() >= context.rooms_max {
+        let message = format!("a socket may be in {} rooms; leave one first", context.rooms_max);
+        return Err(Problem::new(Code::Conflict, message));
+    }
+    let shard = context.timeline.shard_of(&room);
+    let attached = tokio::time::timeout(ATTACH_WITHIN, session.fanout.attach(socket, &room, shard));
+    let attached = attached.await.ok().flatten().ok_or_else(|| {
+        Problem::new(Code::Unavailable, "the room cannot be joined right now; try again")
+            .retry_after(Duration::from_secs(1))
+    })?;
+    let missed = context.history.missed(&room, request.after, attached.at).await;
+    let Missed { top, events, reason, next } = match missed {
+        Ok(missed) => missed,
+        Err(problem) => {
+            // Not a member after a refused join, even though it was one for a moment.
+            socket.leave(room.as_str());
+            return Err(problem);
+        }
+    };
+    let joined = Joined {
+        ok: true,
+        room: &room,
+        epoch: top.epoch,
+        seq: top.seq,
+        missed: &events,
+        complete: reason.is_none(),
+        reason,
+        next,
+    };
+    let answer = ack.as_ref().map(|ack| ack.frame(Json(joined)));
+    attached.hold.release(answer.into_iter().collect());
+    Ok(())
+}
+
+/// The room of a conversation.
+/// # Errors
+/// `invalid` for an id that is empty, too long or holds control characters.
+pub fn conversation(id: &str) -> Result<RoomName, Problem> {
+    if id.is_empty() || id.len() > CONVERSATION_BYTES_MAX {
+        let message =
+            format!("conversationId is {} bytes, allowed are 1 to {CONVERSATION_BYTES_MAX}", id.len());
+        return Err(Problem::field("conversationId", message));
+    }
+    RoomName::parse(&format!("conversation:{id}"))
+        .map_err(|error| Problem::field("conversationId", error.to_string()))
+}
+
+const CONVERSATION_BYTES_MAX: usize = 128;

@@ -1,0 +1,5 @@
+//! Socket.IO v5: packets inside Engine.IO messages.
+
+pub mod attachments;
+pub mod decode;
+pub mod encode;

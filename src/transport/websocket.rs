@@ -1,0 +1,436 @@
+//! One WebSocket: frames in, outbox out.
+//!
+//! An idle connection holds no read buffer: the frame reader exists only from the moment the socket
+//! is readable until every byte it was handed has been used up. Writes are one vectored call for
+//! everything that waits, made by the worker's flusher at the end of a turn; this task only goes on
+//! where the kernel had no room.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use fastwebsockets::{OpCode, Payload, Role, WebSocketError, WebSocketRead, after_handshake_split};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::stream::Stream;
+use crate::protocol::frame::Frame;
+use crate::rooms::Outbox;
+use crate::types::CloseReason;
+
+/// What a WebSocket's messages are for.
+pub(super) trait Route {
+    /// A text message.
+    fn text(&self, socket: &Rc<WebSocket>, text: &str) -> Result<(), CloseReason>;
+    /// A binary message.
+    fn binary(&self, socket: &Rc<WebSocket>, data: Bytes) -> Result<(), CloseReason>;
+    /// True when nothing more must be read now; the waker is woken when that changes.
+    fn is_paused(&self, waker: &Waker) -> bool;
+    /// The connection ended by itself or broke a rule.
+    fn ended(&self, socket: &Rc<WebSocket>, reason: CloseReason);
+}
+
+/// A WebSocket and where its write stands.
+pub(super) struct WebSocket {
+    stream: RefCell<Stream>,
+    outbox: RefCell<Option<Rc<Outbox>>>,
+    /// Control frames (pongs, the probe's answer) that go before the outbox.
+    control: RefCell<Vec<Frame>>,
+    /// Bytes of the oldest frame that are written already.
+    written: Cell<usize>,
+    is_blocked: Cell<bool>,
+    closing: Cell<Option<CloseReason>>,
+    waker: RefCell<Option<Waker>>,
+    message_max: usize,
+}
+
+/// Frames gathered into one write. 64 small frames fill a segment many times over.
+const FRAMES_PER_WRITE: usize = 64;
+/// Pieces of one fragmented message; more is taken for an attack.
+const FRAGMENTS_MAX: usize = 4096;
+/// Pongs owed at once; a peer that floods pings and does not read is closed.
+const CONTROL_MAX: usize = 16;
+/// How long a closed connection may take to let its last bytes out.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl WebSocket {
+    pub(super) fn new(stream: Stream, message_max: usize) -> Rc<Self> {
+        Rc::new(Self {
+            stream: RefCell::new(stream),
+            outbox: RefCell::new(None),
+            control: RefCell::default(),
+            written: Cell::new(0),
+            is_blocked: Cell::new(false),
+            closing: Cell::new(None),
+            waker: RefCell::new(None),
+            message_max,
+        })
+    }
+
+    /// From now on this is where the outbox's frames go.
+    pub(super) fn serve(&self, outbox: Rc<Outbox>) {
+        *self.outbox.borrow_mut() = Some(outbox);
+    }
+
+    /// Sends a frame ahead of the outbox.
+    pub(super) fn send_control(&self, frame: Frame) {
+        let is_flood = {
+            let mut control = self.control.borrow_mut();
+            control.push(frame);
+            control.len() > CONTROL_MAX
+        };
+        if is_flood {
+            self.close(CloseReason::SlowConsumer);
+        } else {
+            self.flush();
+        }
+    }
+
+    /// Ends the connection from its own task.
+    pub(super) fn close(&self, reason: CloseReason) {
+        if self.closing.get().is_none() {
+            self.closing.set(Some(reason));
+        }
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// True when a frame written now would leave at once.
+    pub(super) fn is_writable(&self) -> bool {
+        !self.is_blocked.get() && self.closing.get().is_none()
+    }
+
+    /// Writes what waits, as far as the kernel takes it.
+    pub(super) fn flush(&self) {
+        if self.is_blocked.get() {
+            return;
+        }
+        let waker = self.waker.borrow().clone().unwrap_or_else(|| Waker::noop().clone());
+        let mut context = Context::from_waker(&waker);
+        match self.poll_flush(&mut context) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Pending => self.is_blocked.set(true),
+            Poll::Ready(Err(_)) => self.close(CloseReason::TransportError),
+        }
+    }
+
+    fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut stream = self.stream.borrow_mut();
+        loop {
+            let outbox = self.outbox.borrow();
+            let offset = self.written.get();
+            let mut control = self.control.borrow_mut();
+            // A frame that is partly out goes on before anything else; `written` always belongs to
+            // the frame that is first in this order, so control frames wait for it.
+            let write = if !control.is_empty() && (offset == 0 || outbox.is_none()) {
+                let slices = [IoSlice::new(&control[0].wire()[offset..])];
+                Pin::new(&mut *stream).poll_write_vectored(context, &slices)
+            } else if let Some(outbox) = outbox.as_ref().filter(|outbox| !outbox.is_empty()) {
+                outbox.peek(FRAMES_PER_WRITE, |frames| gather(frames, offset, |slices| {
+                    Pin::new(&mut *stream).poll_write_vectored(context, slices)
+                }))
+            } else {
+                break;
+            };
+            let is_control = !control.is_empty() && (offset == 0 || outbox.is_none());
+            match write {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) if is_control => {
+                    if offset + count == control[0].len() {
+                        control.remove(0);
+                        self.written.set(0);
+                    } else {
+                        self.written.set(offset + count);
+                    }
+                }
+                Poll::Ready(Ok(count)) => {
+                    if let Some(outbox) = outbox.as_ref() {
+                        self.advance(outbox, offset + count);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Pin::new(&mut *stream).poll_flush(context)
+    }
+
+    /// Takes the frames that are out of the queue.
+    fn advance(&self, outbox: &Outbox, mut written: usize) {
+        while let Some(length) = outbox.peek(1, |frames| frames.next().map(Frame::len)) {
+            if written < length {
+                break;
+            }
+            written -= length;
+            outbox.pop();
+        }
+        self.written.set(written);
+    }
+
+    /// Reads and writes until the connection is over, then tells the route.
+    pub(super) async fn run(self: Rc<Self>, route: Rc<dyn Route>) {
+        let mut reading: Option<Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>> = None;
+        let reason = poll_fn(|context| self.poll_run(&route, &mut reading, context)).await;
+        drop(reading);
+        let is_told = self.closing.get().is_some();
+        self.closing.set(Some(reason));
+        if !is_told {
+            route.ended(&self, reason);
+        }
+        drop(route);
+        Box::pin(self.finish(reason)).await;
+    }
+
+    fn poll_run(
+        self: &Rc<Self>,
+        route: &Rc<dyn Route>,
+        reading: &mut Option<Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<CloseReason> {
+        if !self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *self.waker.borrow_mut() = Some(context.waker().clone());
+        }
+        if self.is_blocked.replace(false) {
+            self.flush();
+        }
+        loop {
+            if let Some(reason) = self.closing.get() {
+                return Poll::Ready(reason);
+            }
+            let mut burst = match reading.take() {
+                Some(burst) => burst,
+                None => {
+                    if route.is_paused(context.waker()) {
+                        return Poll::Pending;
+                    }
+                    match self.stream.borrow_mut().poll_readable(context) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::TransportError),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                    Box::pin(read_burst(Rc::clone(self), Rc::clone(route)))
+                }
+            };
+            match burst.as_mut().poll(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(reason)) => {
+                    return Poll::Ready(self.closing.get().unwrap_or(reason));
+                }
+                Poll::Pending => {
+                    if let Some(reason) = self.closing.get() {
+                        return Poll::Ready(reason);
+                    }
+                    *reading = Some(burst);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Lets the last frames and a close frame out, then waits briefly for the peer to end, so that
+    /// unread input does not make the kernel throw our last bytes away.
+    async fn finish(self: Rc<Self>, reason: CloseReason) {
+        let is_broken =
+            matches!(reason, CloseReason::TransportClose | CloseReason::PingTimeout);
+        let farewell = async {
+            if !is_broken {
+                self.control.borrow_mut().push(close_frame(reason));
+                if reason == CloseReason::SlowConsumer {
+                    self.outbox.borrow_mut().take();
+                }
+            }
+            poll_fn(|context| self.poll_flush(context)).await?;
+            poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
+            let mut rest = [0; 512];
+            while poll_fn(|context| {
+                let mut buffer = ReadBuf::new(&mut rest);
+                let read = Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut buffer);
+                read.map_ok(|()| buffer.filled().len())
+            })
+            .await?
+                > 0
+            {}
+            io::Result::Ok(())
+        };
+        // Whatever goes wrong now, the connection is over: dropping it closes the socket.
+        drop(tokio::time::timeout(LINGER, farewell).await);
+    }
+}
+
+fn close_frame(reason: CloseReason) -> Frame {
+    let code = match reason {
+        CloseReason::TransportError => Some(1009),
+        other => other.websocket_code(),
+    };
+    Frame::close(code)
+}
+
+/// The unwritten bytes of the frames, without allocating.
+fn gather<R>(
+    frames: &mut dyn Iterator<Item = &Frame>,
+    offset: usize,
+    write: impl FnOnce(&[IoSlice<'_>]) -> R,
+) -> R {
+    let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
+    let mut count = 0;
+    for (slot, frame) in slices.iter_mut().zip(frames) {
+        let skip = if count == 0 { offset } else { 0 };
+        *slot = IoSlice::new(&frame.wire()[skip..]);
+        count += 1;
+    }
+    write(&slices[..count])
+}
+
+/// Hands the reader bytes from the connection and counts them.
+struct Source {
+    socket: Rc<WebSocket>,
+    handed: Rc<Cell<usize>>,
+}
+
+impl AsyncRead for Source {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut *self.socket.stream.borrow_mut()).poll_read(context, buffer);
+        self.handed.set(self.handed.get() + buffer.filled().len() - before);
+        read
+    }
+}
+
+/// The reader's writing half, which is never used: pongs and closes go through the outbox's order.
+struct Nowhere;
+
+impl AsyncWrite for Nowhere {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A message whose last fragment has not come yet.
+struct Partial {
+    is_text: bool,
+    data: BytesMut,
+    fragments: usize,
+}
+
+/// Reads frames until every byte that was taken from the connection has been used.
+///
+/// Not cancel-safe (fastwebsockets keeps a half-read header in its buffer): the caller keeps the
+/// future until it is done.
+async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), CloseReason> {
+    let handed = Rc::new(Cell::new(0));
+    let source = Source { socket: Rc::clone(&socket), handed: Rc::clone(&handed) };
+    let (mut reader, _) = after_handshake_split(source, Nowhere, Role::Server);
+    reader.set_auto_close(false);
+    reader.set_auto_pong(false);
+    // The library refuses from this size on.
+    reader.set_max_message_size(socket.message_max + 1);
+    let mut used = 0;
+    let mut partial: Option<Partial> = None;
+    loop {
+        let (opcode, is_last, payload) = next_frame(&mut reader).await.map_err(|e| reason(&e))?;
+        used += frame_bytes(payload.len());
+        if used > handed.get() {
+            // Shorter than a masked frame can be: RFC 6455 section 5.1 has clients mask.
+            return Err(CloseReason::TransportError);
+        }
+        match opcode {
+            OpCode::Ping => socket.send_control(Frame::websocket_pong(&payload)),
+            OpCode::Pong => {}
+            OpCode::Close => return Err(CloseReason::TransportClose),
+            OpCode::Text | OpCode::Binary if partial.is_some() => {
+                return Err(CloseReason::TransportError);
+            }
+            OpCode::Text if is_last => deliver_text(&socket, &route, &payload)?,
+            OpCode::Binary if is_last => route.binary(&socket, payload.freeze())?,
+            OpCode::Text | OpCode::Binary => {
+                let is_text = opcode == OpCode::Text;
+                partial = Some(Partial { is_text, data: payload, fragments: 1 });
+            }
+            OpCode::Continuation => {
+                let mut message = partial.take().ok_or(CloseReason::TransportError)?;
+                message.fragments += 1;
+                if message.data.len() + payload.len() > socket.message_max
+                    || message.fragments > FRAGMENTS_MAX
+                {
+                    return Err(CloseReason::TransportError);
+                }
+                message.data.extend_from_slice(&payload);
+                match (is_last, message.is_text) {
+                    (false, _) => partial = Some(message),
+                    (true, true) => deliver_text(&socket, &route, &message.data)?,
+                    (true, false) => route.binary(&socket, message.data.freeze())?,
+                }
+            }
+        }
+        poll_fn(|context| match socket.closing.get() {
+            Some(reason) => Poll::Ready(Err(reason)),
+            None if route.is_paused(context.waker()) => Poll::Pending,
+            None => Poll::Ready(Ok(())),
+        })
+        .await?;
+        if used == handed.get() && partial.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn next_frame(
+    reader: &mut WebSocketRead<Source>,
+) -> Result<(OpCode, bool, BytesMut), WebSocketError> {
+    let mut nothing = |_| std::future::ready(Ok::<(), io::Error>(()));
+    let frame = reader.read_frame(&mut nothing).await?;
+    let payload = match frame.payload {
+        Payload::Bytes(bytes) => bytes,
+        Payload::Owned(bytes) => BytesMut::from(&bytes[..]),
+        Payload::Borrowed(bytes) => BytesMut::from(bytes),
+        Payload::BorrowedMut(bytes) => BytesMut::from(&*bytes),
+    };
+    Ok((frame.opcode, frame.fin, payload))
+}
+
+fn deliver_text(
+    socket: &Rc<WebSocket>,
+    route: &Rc<dyn Route>,
+    payload: &[u8],
+) -> Result<(), CloseReason> {
+    let text = std::str::from_utf8(payload).map_err(|_| CloseReason::TransportError)?;
+    route.text(socket, text)
+}
+
+/// Bytes of a masked frame on the wire, when its length is encoded in the shortest form, as RFC 6455
+/// section 5.2 asks. A longer form only keeps the reader alive a little longer.
+const fn frame_bytes(payload: usize) -> usize {
+    let header = match payload {
+        0..=125 => 2,
+        126..=65_535 => 4,
+        _ => 10,
+    };
+    header + 4 + payload
+}
+
+fn reason(error: &WebSocketError) -> CloseReason {
+    match error {
+        WebSocketError::UnexpectedEOF | WebSocketError::ConnectionClosed => {
+            CloseReason::TransportClose
+        }
+        WebSocketError::IoError(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            CloseReason::TransportClose
+        }
+        _ => CloseReason::TransportError,
+    }
+}
