@@ -97,7 +97,8 @@ fn transport(config: &Config, rules: &mut Rules<'_>) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
     let is_path = path.starts_with('/') && path.ends_with('/') && path.chars().all(is_plain);
     if !is_path || path.len() < 2 || path.contains("//") {
-        let text = "must begin and end with \"/\", with letters, digits, \"-\", \"_\", \".\" and \"~\" between";
+        let text = "must begin and end with \"/\", with letters, digits, \"-\", \"_\", \".\" and \
+                    \"~\" between";
         rules.broken("transport.path", path, &[], text.to_owned());
     }
     let kinds = &transport.transports;
@@ -220,12 +221,25 @@ fn development(config: &Config, rules: &mut Rules<'_>) {
 
 fn telemetry(config: &Config, rules: &mut Rules<'_>) {
     let level = &config.telemetry.log_level;
-    if level.trim().is_empty() || tracing_subscriber::EnvFilter::try_new(level).is_err() {
-        let text = "must be a level, \"error\", \"warn\", \"info\", \"debug\" or \"trace\", or levels \
-                    by part, like \"info,vestibule::auth=debug\"";
+    if !level.split(',').all(is_directive) {
+        let text = "must be a level, \"error\", \"warn\", \"info\", \"debug\" or \"trace\", or \
+                    levels by part, like \"info,vestibule::auth=debug\"";
         rules.broken("telemetry.log_level", level, &[], text.to_owned());
     }
 }
+
+/// A level, or a part and its level. A bare word that is no level would be taken for a part whose
+/// every line is wanted, so that a slip of the pen turns into a flood.
+fn is_directive(text: &str) -> bool {
+    let (part, level) = text
+        .trim()
+        .rsplit_once('=')
+        .unwrap_or(("vestibule", text.trim()));
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
+    LEVELS.contains(&level) && !part.is_empty() && part.chars().all(is_part)
+}
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()

@@ -203,8 +203,11 @@ macro_rules! section {
             fn read(reader: &mut $crate::config::section::Reader) -> Self {
                 use $crate::config::section::{join, read_key};
                 Self {
-                    $( $key: read_key!(reader, join($path, stringify!($key)), $default $(, $low, $high)?), )*
-                    $($( $table: <$table_type as $crate::config::section::Section>::read(reader), )*)?
+                    $( $key: {
+                        let path = join($path, stringify!($key));
+                        read_key!(reader, path, $default $(, $low, $high)?)
+                    }, )*
+                    $($( $table: $crate::config::section::Section::read(reader), )*)?
                 }
             }
         }
@@ -235,7 +238,12 @@ macro_rules! read_key {
 
 /// Declares a closed set of words: `/// doc  Name { /// doc  Variant = "word", … }`.
 macro_rules! choice {
-    ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $variant_doc:literal])* $variant:ident = $text:literal),* $(,)? }) => {
+    (
+        $(#[doc = $doc:literal])*
+        $name:ident {
+            $( $(#[doc = $variant_doc:literal])* $variant:ident = $text:literal ),* $(,)?
+        }
+    ) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[doc = $variant_doc])* $variant,)* }
@@ -253,8 +261,8 @@ macro_rules! choice {
 
         impl $crate::config::value::Value for $name {
             fn allowed() -> String {
-                let words: Vec<_> = Self::ALL.iter().map(|word| format!("{:?}", word.text())).collect();
-                words.join(" or ")
+                let quoted = Self::ALL.iter().map(|word| format!("{:?}", word.text()));
+                quoted.collect::<Vec<_>>().join(" or ")
             }
 
             fn read(value: &toml::Value) -> Result<Self, String> {

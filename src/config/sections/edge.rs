@@ -29,9 +29,11 @@ section! {
         /// makes the balancer see resets.
         idle_timeout: Span = Span::from_secs(75), in Span::from_secs(1) => Span::from_secs(3600);
         /// Size of a request's line and headers together. Too small refuses large cookies.
-        max_header_bytes: ByteSize = ByteSize::new(16 << 10), in ByteSize::new(8 << 10) => ByteSize::new(1 << 20);
+        max_header_bytes: ByteSize = ByteSize::new(16 << 10),
+            in ByteSize::new(8 << 10) => ByteSize::new(1 << 20);
         /// Size of a REST request's body. Each request in flight can hold this much memory.
-        max_body: ByteSize = ByteSize::new(1 << 20), in ByteSize::new(1 << 10) => ByteSize::new(64 << 20);
+        max_body: ByteSize = ByteSize::new(1 << 20),
+            in ByteSize::new(1 << 10) => ByteSize::new(64 << 20);
         /// Whether each connection must begin with a PROXY protocol header, version 1 or 2. Turn it
         /// on only behind a balancer that sends one: anybody else could claim any address.
         proxy_protocol: bool = false;
@@ -56,9 +58,11 @@ section! {
         key: Option<PathBuf> = None;
         /// How often the files are looked at; new ones are used for new connections. A pair that
         /// does not fit is refused and the old one stays.
-        reload_interval: Span = Span::from_secs(30), in Span::from_secs(1) => Span::from_secs(86_400);
+        reload_interval: Span = Span::from_secs(30),
+            in Span::from_secs(1) => Span::from_secs(86_400);
         /// Time for the TLS handshake.
-        handshake_timeout: Span = Span::from_secs(10), in Span::from_secs(1) => Span::from_secs(120);
+        handshake_timeout: Span = Span::from_secs(10),
+            in Span::from_secs(1) => Span::from_secs(120);
     }
 }
 

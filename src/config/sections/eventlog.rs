@@ -13,10 +13,12 @@ section! {
         /// overloaded and may try again.
         in_flight_records: usize = 10_000, in 1 => 10_000_000;
         /// Bytes that may wait to become durable; the same holds.
-        in_flight_bytes: ByteSize = ByteSize::new(64 << 20), in ByteSize::new(1 << 20) => ByteSize::new(16 << 30);
+        in_flight_bytes: ByteSize = ByteSize::new(64 << 20),
+            in ByteSize::new(1 << 20) => ByteSize::new(16 << 30);
         /// How long records are kept. The archive keeps events for good; what is gone here can not
         /// be applied again after a loss.
-        retention: Span = Span::from_secs(7 * 86_400), in Span::from_secs(60) => Span::from_secs(3_650 * 86_400);
+        retention: Span = Span::from_secs(7 * 86_400),
+            in Span::from_secs(60) => Span::from_secs(3_650 * 86_400);
     }
     contains { group_commit: GroupCommit }
 }

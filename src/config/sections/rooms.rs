@@ -11,7 +11,8 @@ section! {
         /// reader hold memory.
         outbox_frames: usize = 1_024, in 16 => 1_000_000;
         /// Bytes that may wait for one socket; the same holds. Not less than transport.max_payload.
-        outbox_bytes: ByteSize = ByteSize::new(1 << 20), in ByteSize::new(64 << 10) => ByteSize::new(1 << 30);
+        outbox_bytes: ByteSize = ByteSize::new(1 << 20),
+            in ByteSize::new(64 << 10) => ByteSize::new(1 << 30);
         /// Rooms that one socket may be in, its own user room included.
         rooms_per_socket_max: usize = 128, in 1 => 10_000;
         /// Events of one socket that are worked on at once; then the socket is not read until one

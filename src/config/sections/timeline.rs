@@ -15,6 +15,7 @@ section! {
         keep_min: usize = 50, in 0 => 100_000;
         /// How long a client's message id is remembered, so that a retry is the same message.
         /// Shorter than a client's longest retry and a message can appear twice.
-        dedup_window: Span = Span::from_secs(20 * 60), in Span::from_secs(1) => Span::from_secs(86_400);
+        dedup_window: Span = Span::from_secs(20 * 60),
+            in Span::from_secs(1) => Span::from_secs(86_400);
     }
 }

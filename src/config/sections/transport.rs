@@ -20,16 +20,20 @@ section! {
         path: String = "/socket.io/".to_owned();
         /// Time between two pings. Short costs power on phones, long notices dead links late and
         /// loses against proxies that cut idle connections (often after 60 s).
-        ping_interval: Span = Span::from_secs(25), in Span::from_millis(100) => Span::from_secs(600);
+        ping_interval: Span = Span::from_secs(25),
+            in Span::from_millis(100) => Span::from_secs(600);
         /// Time for the answer to a ping. A link that died is noticed after both together.
         ping_timeout: Span = Span::from_secs(20), in Span::from_millis(100) => Span::from_secs(600);
         /// Time to finish an upgrade from polling to WebSocket.
-        upgrade_timeout: Span = Span::from_secs(10), in Span::from_millis(100) => Span::from_secs(120);
+        upgrade_timeout: Span = Span::from_secs(10),
+            in Span::from_millis(100) => Span::from_secs(120);
         /// Time in which a session must join its first namespace.
-        connect_timeout: Span = Span::from_secs(45), in Span::from_millis(100) => Span::from_secs(600);
+        connect_timeout: Span = Span::from_secs(45),
+            in Span::from_millis(100) => Span::from_secs(600);
         /// The largest packet or polling body that is accepted; announced as `maxPayload`. A
         /// session can make the node hold this much while it arrives.
-        max_payload: ByteSize = ByteSize::new(1_000_000), in ByteSize::new(1 << 10) => ByteSize::new(100 << 20);
+        max_payload: ByteSize = ByteSize::new(1_000_000),
+            in ByteSize::new(1 << 10) => ByteSize::new(100 << 20);
         /// Binary attachments of one packet. Each costs a little memory before it has arrived.
         max_attachments: usize = 10, in 0 => 1_000;
         /// The transports offered. A single one refuses clients that insist on the other.
