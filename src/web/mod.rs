@@ -1,1 +1,270 @@
-//! Not written yet.
+//! The demo page at `/`: a two-tab chat on the official Socket.IO client.
+//!
+//! Everything is compiled in, so the page needs no files beside the program, and nothing is loaded
+//! from anywhere else: the content security policy allows the page's own origin and nothing inline.
+//! The page learns from one `meta` tag whether this node gives development tokens.
+//!
+//! Not here: tokens and history (`api`) and the socket (`transport`), which the page uses like any
+//! other client.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use sha2::{Digest, Sha256};
+
+/// `connect-src 'self'` covers the WebSocket too: the scheme follows the page's, the host is equal.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
+     style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
+     frame-ancestors 'none'; form-action 'self'";
+
+/// The addresses do not change with the content, so a browser asks each time and mostly hears 304.
+const CACHE_CONTROL: &str = "no-cache";
+
+/// What the page holds, and what a node in development mode serves in its place.
+const MODE_TOKEN: &str = r#"name="vestibule-mode" content="token""#;
+const MODE_DEVELOPMENT: &str = r#"name="vestibule-mode" content="development""#;
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// Entity tags need to differ between versions, not to withstand attack.
+const ETAG_BYTES: usize = 12;
+
+struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    body: Bytes,
+    etag: String,
+}
+
+impl Asset {
+    fn new(path: &'static str, content_type: &'static str, body: Bytes) -> Self {
+        let digest = Sha256::digest(&body);
+        let mut etag = String::from("\"");
+        for byte in &digest[..ETAG_BYTES] {
+            write!(etag, "{byte:02x}").expect("writing to a String does not fail");
+        }
+        etag.push('"');
+        Self {
+            path,
+            content_type,
+            body,
+            etag,
+        }
+    }
+}
+
+macro_rules! asset {
+    ($file:literal, $content_type:expr) => {
+        Asset::new(
+            concat!("/assets/", $file),
+            $content_type,
+            Bytes::from_static(include_bytes!(concat!("assets/", $file))),
+        )
+    };
+}
+
+static ASSETS: LazyLock<[Asset; 8]> = LazyLock::new(|| {
+    [
+        asset!("app.js", SCRIPT),
+        asset!("conversation.js", SCRIPT),
+        asset!("gateway.js", SCRIPT),
+        asset!("view.js", SCRIPT),
+        asset!("socket.io.esm.min.js", SCRIPT),
+        asset!("style.css", STYLE),
+        asset!("favicon.svg", SVG),
+        asset!("THIRD-PARTY.txt", TEXT),
+    ]
+});
+
+static PAGE: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "/",
+        HTML,
+        Bytes::from_static(include_bytes!("assets/index.html")),
+    )
+});
+
+static PAGE_IN_DEVELOPMENT: LazyLock<Asset> = LazyLock::new(|| {
+    let page = include_str!("assets/index.html").replacen(MODE_TOKEN, MODE_DEVELOPMENT, 1);
+    Asset::new("/", HTML, Bytes::from(page))
+});
+
+/// Answers a request for the page or one of its files; `None` if the path is not one of them.
+///
+/// `if_none_match` is that header as sent. `development` says whether this node gives development
+/// tokens. A `HEAD` answer carries the length that a `GET` would have and no body.
+#[must_use]
+pub fn respond(
+    method: &Method,
+    path: &str,
+    if_none_match: Option<&str>,
+    development: bool,
+) -> Option<Response<Bytes>> {
+    let asset = find(path, development)?;
+    let mut response = Response::new(Bytes::new());
+    if method != Method::GET && method != Method::HEAD {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Some(response);
+    }
+    let headers = response.headers_mut();
+    let etag = HeaderValue::from_str(&asset.etag).expect("an entity tag is hexadecimal");
+    headers.insert(header::ETAG, etag);
+    for (name, value) in [
+        (header::CACHE_CONTROL, CACHE_CONTROL),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if if_none_match.is_some_and(|tags| names(tags, &asset.etag)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Some(response);
+    }
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(asset.content_type),
+    );
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(asset.body.len()));
+    if method == Method::GET {
+        *response.body_mut() = asset.body.clone();
+    }
+    Some(response)
+}
+
+fn find(path: &str, development: bool) -> Option<&'static Asset> {
+    match path {
+        "/" | "/index.html" if development => Some(&PAGE_IN_DEVELOPMENT),
+        "/" | "/index.html" => Some(&PAGE),
+        _ => ASSETS.iter().find(|asset| asset.path == path),
+    }
+}
+
+/// True if a list of entity tags holds this one. Weak comparison, as `If-None-Match` wants it.
+fn names(tags: &str, etag: &str) -> bool {
+    tags.split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(path: &str) -> Response<Bytes> {
+        respond(&Method::GET, path, None, true).unwrap()
+    }
+
+    fn text(response: &Response<Bytes>) -> &str {
+        std::str::from_utf8(response.body()).unwrap()
+    }
+
+    #[test]
+    fn the_page_is_served_under_a_policy_that_allows_nothing_inline() {
+        let page = get("/");
+        assert_eq!(page.status(), StatusCode::OK);
+        assert_eq!(page.headers()[header::CONTENT_TYPE], HTML);
+        assert_eq!(page.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        let policy = page.headers()[header::CONTENT_SECURITY_POLICY]
+            .to_str()
+            .unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"));
+        assert!(!policy.contains("unsafe"), "{policy}");
+        for inline in ["style=\"", "<style", "onclick", "javascript:"] {
+            assert!(!text(&page).contains(inline), "{inline}");
+        }
+    }
+
+    #[test]
+    fn every_file_that_the_page_and_its_scripts_name_is_served() {
+        let mut missing = Vec::new();
+        let mut named = 0;
+        for asset in ASSETS
+            .iter()
+            .chain([&*PAGE])
+            .filter(|asset| !asset.path.contains("min.js"))
+        {
+            let body = std::str::from_utf8(&asset.body).unwrap();
+            for part in body.split(['"', '\'']) {
+                let path = match part.strip_prefix("./") {
+                    Some(file) if file.ends_with(".js") => format!("/assets/{file}"),
+                    _ if part.starts_with("/assets/") => part.to_owned(),
+                    _ => continue,
+                };
+                named += 1;
+                if respond(&Method::GET, &path, None, false).is_none() {
+                    missing.push(path);
+                }
+            }
+        }
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(named >= 8, "only {named} names were found");
+    }
+
+    #[test]
+    fn only_a_development_node_offers_names_without_tokens() {
+        assert!(text(&get("/")).contains(MODE_DEVELOPMENT));
+        let strict = respond(&Method::GET, "/", None, false).unwrap();
+        assert!(text(&strict).contains(MODE_TOKEN));
+        assert!(!text(&strict).contains(MODE_DEVELOPMENT));
+        assert_ne!(
+            strict.headers()[header::ETAG],
+            get("/").headers()[header::ETAG]
+        );
+    }
+
+    #[test]
+    fn a_known_entity_tag_is_answered_without_a_body() {
+        let etag = get("/assets/app.js").headers()[header::ETAG]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        for tags in [etag.clone(), format!("\"x\", W/{etag}"), "*".to_owned()] {
+            let answer = respond(&Method::GET, "/assets/app.js", Some(&tags), true).unwrap();
+            assert_eq!(answer.status(), StatusCode::NOT_MODIFIED, "{tags}");
+            assert!(answer.body().is_empty());
+        }
+        let answer = respond(&Method::GET, "/assets/app.js", Some("\"x\""), true).unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn other_methods_are_refused_and_other_paths_left_to_others() {
+        let head = respond(&Method::HEAD, "/", None, true).unwrap();
+        assert!(head.body().is_empty());
+        assert_eq!(
+            head.headers()[header::CONTENT_LENGTH],
+            get("/").headers()["content-length"]
+        );
+        let post = respond(&Method::POST, "/", None, true).unwrap();
+        assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(post.headers()[header::ALLOW], "GET, HEAD");
+        for path in [
+            "",
+            "/assets/",
+            "/assets/../mod.rs",
+            "/api/messages",
+            "/assets/app.js/",
+        ] {
+            assert!(respond(&Method::GET, path, None, true).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_vendored_client_keeps_its_licence_and_names_no_source_map() {
+        let client = get("/assets/socket.io.esm.min.js");
+        assert!(text(&client).starts_with("/*!\n * Socket.IO v4"));
+        assert!(text(&client).contains("MIT License"));
+        assert!(!text(&client).contains("sourceMappingURL"));
+        assert!(text(&get("/assets/THIRD-PARTY.txt")).contains("The MIT License (MIT)"));
+    }
+}

@@ -1,0 +1,11 @@
+//! One file per section: its keys, their meaning, defaults and limits.
+
+pub(super) mod archive;
+pub(super) mod auth;
+pub(super) mod drain;
+pub(super) mod edge;
+pub(super) mod eventlog;
+pub(super) mod rooms;
+pub(super) mod telemetry;
+pub(super) mod timeline;
+pub(super) mod transport;
