@@ -1,1 +1,4 @@
-//! Not written yet.
+//! The composition root: the only place that knows which backend is behind a port.
+
+pub mod front;
+pub mod library;

@@ -42,7 +42,10 @@ impl Hub {
                 self.send(member.outbox(), broadcast.frame.clone());
             }
         });
-        self.count(|counts| counts.deliveries += deliveries);
+        self.count(|counts| {
+            counts.broadcasts += 1;
+            counts.deliveries += deliveries;
+        });
     }
 
     /// The local members that are meant, each once.

@@ -40,6 +40,8 @@ struct Namespace {
 /// What the hub counted since it was last asked.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
+    /// Broadcasts applied.
+    pub broadcasts: u64,
     /// Frames put into outboxes by broadcasts.
     pub deliveries: u64,
     /// Volatile frames dropped because something was still waiting.

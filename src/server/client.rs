@@ -13,8 +13,9 @@ use super::args::Args;
 use super::event::{Ack, Answer, Event};
 use super::handshake::Handshake;
 use super::local::Local;
-use super::namespace::{ConnectError, Namespace};
+use super::namespace::{ConnectError, Message, Namespace};
 use super::socket::{Socket, State, guarded};
+use crate::protocol::frame::Frame;
 use crate::protocol::socketio::attachments::Assembler;
 use crate::protocol::socketio::decode::{self, Decoded};
 use crate::protocol::socketio::encode;
@@ -108,6 +109,9 @@ impl Client {
     /// # Errors
     /// Why the connection must be closed.
     pub fn text(&self, text: &str) -> Result<(), CloseReason> {
+        if self.answer_raw(|| Message::Text(text.to_owned())) {
+            return Ok(());
+        }
         if self.pending.borrow().is_some() {
             return Err(CloseReason::ParseError);
         }
@@ -133,6 +137,9 @@ impl Client {
     /// # Errors
     /// Why the connection must be closed.
     pub fn binary(&self, data: Bytes) -> Result<(), CloseReason> {
+        if self.answer_raw(|| Message::Binary(data.clone())) {
+            return Ok(());
+        }
         let Some(mut assembler) = self.pending.borrow_mut().take() else {
             return Err(CloseReason::ParseError);
         };
@@ -189,6 +196,18 @@ impl Client {
         self.sockets.borrow_mut().retain(|other| !other.is(socket));
     }
 
+    /// Bare Engine.IO, when that is what this server speaks.
+    fn answer_raw(&self, message: impl FnOnce() -> Message) -> bool {
+        let Some(raw) = &self.local.server().raw else { return false };
+        let frame = match raw(message()) {
+            Some(Message::Text(text)) => Frame::text(&["4", &text]),
+            Some(Message::Binary(data)) => Frame::binary(&data),
+            None => return true,
+        };
+        self.local.hub().send(&self.outbox, frame);
+        true
+    }
+
     fn packet(&self, packet: &Decoded<'_>, attachments: Vec<Bytes>) -> Result<(), CloseReason> {
         match packet {
             Decoded::Connect { namespace, auth } => self.connect(namespace, *auth),
@@ -237,6 +256,9 @@ impl Client {
         let socket = Socket::new(&client, Arc::clone(namespace));
         self.sockets.borrow_mut().push(socket.clone());
         let auth = auth.and_then(|text| RawValue::from_string(text.to_owned()).ok());
+        if namespace.keeps_auth {
+            socket.keep_auth(auth.as_deref().map(RawValue::get));
+        }
         let mut asking = Box::pin(ask(Arc::clone(namespace), socket.clone(), auth));
         match (&mut asking).now_or_never() {
             Some(outcome) => self.enter(&socket, outcome),

@@ -37,6 +37,6 @@ pub use client::{Client, Options};
 pub use event::{Ack, Event};
 pub use handshake::Handshake;
 pub use io::{Emitter, Io, Overloaded};
-pub use local::{Command, Local, Mailboxes, Worker, current};
-pub use namespace::{ConnectError, Namespace, Server};
+pub use local::{Command, Local, Mailboxes, Worker, current, random_token};
+pub use namespace::{ConnectError, Message, Namespace, Server};
 pub use socket::{AckError, Socket};

@@ -49,6 +49,7 @@ pub struct Namespace {
     pub(super) handlers: HashMap<Box<str>, Handler>,
     pub(super) fallback: Option<Handler>,
     pub(super) on_connect: Option<OnConnect>,
+    pub(super) keeps_auth: bool,
     pub(super) on_disconnecting: Option<OnClose>,
 }
 
@@ -92,6 +93,13 @@ impl Namespace {
         self
     }
 
+    /// Keeps what clients send with CONNECT, for [`Socket::auth`]. Off by default: it is usually a
+    /// secret, and memory for each socket.
+    pub const fn keep_auth(&mut self) -> &mut Self {
+        self.keeps_auth = true;
+        self
+    }
+
     /// Runs this once a socket has entered, after its CONNECT was answered.
     pub fn on_connect(&mut self, handler: impl Fn(&Socket) + Send + Sync + 'static) -> &mut Self {
         self.on_connect = Some(Box::new(handler));
@@ -116,7 +124,19 @@ impl Namespace {
 #[derive(Clone, Default)]
 pub struct Server {
     namespaces: Arc<Vec<Arc<Namespace>>>,
+    pub(super) raw: Option<Arc<Raw>>,
 }
+
+/// A message of a session that speaks bare Engine.IO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Text.
+    Text(String),
+    /// Binary.
+    Binary(bytes::Bytes),
+}
+
+type Raw = dyn Fn(Message) -> Option<Message> + Send + Sync;
 
 impl Server {
     /// A server without namespaces.
@@ -133,7 +153,14 @@ impl Server {
         let mut namespace = Namespace { id, name: name.into(), ..Namespace::default() };
         build(&mut namespace);
         all.push(Arc::new(namespace));
-        Self { namespaces: Arc::new(all) }
+        Self { namespaces: Arc::new(all), ..self }
+    }
+
+    /// Speaks bare Engine.IO instead of Socket.IO: each message is given to `answer`, and what that
+    /// returns is sent back.
+    #[must_use]
+    pub fn raw(self, answer: impl Fn(Message) -> Option<Message> + Send + Sync + 'static) -> Self {
+        Self { raw: Some(Arc::new(answer)), ..self }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&Arc<Namespace>> {

@@ -1,7 +1,7 @@
 //! A socket as its handlers see it.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,6 +67,7 @@ struct Inner {
     waiting: RefCell<VecDeque<Event>>,
     data: RefCell<Option<Rc<dyn Any>>>,
     acks: RefCell<Option<Box<Acks>>>,
+    auth: OnceCell<Box<str>>,
 }
 
 /// Answers that this socket's client still owes.
@@ -91,6 +92,7 @@ impl Socket {
             waiting: RefCell::default(),
             data: RefCell::new(None),
             acks: RefCell::new(None),
+            auth: OnceCell::new(),
         }))
     }
 
@@ -115,6 +117,12 @@ impl Socket {
     #[must_use]
     pub fn handshake(&self) -> &Handshake {
         &self.0.handshake
+    }
+
+    /// What the client sent with CONNECT, as JSON text, in a namespace that keeps it.
+    #[must_use]
+    pub fn auth(&self) -> Option<&str> {
+        self.0.auth.get().map(|text| &**text)
     }
 
     /// The worker it lives on.
@@ -186,6 +194,11 @@ impl Socket {
         self.send_frame(encode::event(self.namespace(), None, event, &json, &attachments));
     }
 
+    /// Sends an event whose arguments are JSON text already, separated by commas.
+    pub fn emit_raw(&self, event: &str, args: &str) {
+        self.send_frame(encode::event(self.namespace(), None, event, args, &[]));
+    }
+
     /// Sends an event only if it would leave at once.
     pub fn emit_volatile(&self, event: &str, args: impl IntoArgs) {
         if self.is_connected() {
@@ -255,6 +268,12 @@ impl Socket {
     pub fn send_frame(&self, frame: Frame) {
         if self.0.state.get() != State::Closed {
             self.0.local.hub().send(self.0.member.outbox(), frame);
+        }
+    }
+
+    pub(super) fn keep_auth(&self, auth: Option<&str>) {
+        if let Some(auth) = auth {
+            self.0.auth.get_or_init(|| auth.into());
         }
     }
 

@@ -1,1 +1,15 @@
-//! Not written yet.
+//! Engine.IO over real connections: WebSocket, long-polling, and the move from one to the other.
+//!
+//! [`Sessions`] owns the sessions of one worker. A request finds the worker that owns its session by
+//! the session id, whichever connection it came by. What a packet or a deadline means is decided by
+//! the state machine in `protocol::engineio::session`; what a message does, by `server`.
+
+mod request;
+mod session;
+mod sessions;
+pub mod stream;
+mod websocket;
+mod wheel;
+
+pub use request::Caller;
+pub use sessions::{Sessions, Settings};

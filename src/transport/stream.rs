@@ -6,14 +6,15 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 
 /// The bytes of one connection, and its place under the connection cap.
 pub struct Stream {
     kind: Kind,
     /// Given back when the connection ends, whatever it has become by then.
-    permit: Option<OwnedSemaphorePermit>,
+    _permit: Box<dyn Send>,
+    /// Bytes that were read before the connection changed hands.
+    prefix: Vec<u8>,
 }
 
 enum Kind {
@@ -24,7 +25,8 @@ enum Kind {
 /// A connection on its way to another worker's thread.
 pub struct Parcel {
     kind: ParcelKind,
-    permit: Option<OwnedSemaphorePermit>,
+    _permit: Box<dyn Send>,
+    prefix: Vec<u8>,
 }
 
 enum ParcelKind {
@@ -35,18 +37,26 @@ enum ParcelKind {
 impl Stream {
     /// A plain connection.
     #[must_use]
-    pub const fn plain(stream: TcpStream, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { kind: Kind::Plain(stream), permit }
+    pub const fn plain(stream: TcpStream, permit: Box<dyn Send>) -> Self {
+        Self { kind: Kind::Plain(stream), _permit: permit, prefix: Vec::new() }
     }
 
     /// A TLS connection whose handshake is done.
     #[must_use]
-    pub fn tls(stream: TlsStream<TcpStream>, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { kind: Kind::Tls(Box::new(stream)), permit }
+    pub fn tls(stream: TlsStream<TcpStream>, permit: Box<dyn Send>) -> Self {
+        Self { kind: Kind::Tls(Box::new(stream)), _permit: permit, prefix: Vec::new() }
+    }
+
+    /// Puts bytes in front of what is read next.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.prefix = bytes.to_vec();
     }
 
     /// Ready when a read may give something. May be wrong once, never for ever.
     pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         match &mut self.kind {
             Kind::Plain(stream) => stream.poll_read_ready(context),
             Kind::Tls(stream) => {
@@ -72,7 +82,7 @@ impl Stream {
             Kind::Plain(stream) => ParcelKind::Plain(stream.into_std()?),
             Kind::Tls(stream) => ParcelKind::Tls(stream),
         };
-        Ok(Parcel { kind, permit: self.permit })
+        Ok(Parcel { kind, _permit: self._permit, prefix: self.prefix })
     }
 
     /// Attaches a connection to this thread's event loop.
@@ -84,7 +94,7 @@ impl Stream {
             ParcelKind::Plain(stream) => Kind::Plain(TcpStream::from_std(stream)?),
             ParcelKind::Tls(stream) => Kind::Tls(stream),
         };
-        Ok(Self { kind, permit: parcel.permit })
+        Ok(Self { kind, _permit: parcel._permit, prefix: parcel.prefix })
     }
 }
 
@@ -94,6 +104,12 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            let count = self.prefix.len().min(buffer.remaining());
+            buffer.put_slice(&self.prefix[..count]);
+            self.prefix.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
         match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Kind::Tls(stream) => Pin::new(stream).poll_read(context, buffer),

@@ -1,0 +1,184 @@
+//! The worker threads and what runs on each: accepting, sessions, fan-out, flushing, parting.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::api::Api;
+use crate::config::{self, TransportKind};
+use crate::edge::client_addr::Trusted;
+use crate::edge::http::{self, Router};
+use crate::edge::intake::Queue;
+use crate::edge::origin::Cors;
+use crate::edge::tls::Tls;
+use crate::lifecycle::{Drain, Phase, Workers, WorkersError};
+use crate::protocol::engineio::handshake::Transport;
+use crate::protocol::engineio::session::Timing;
+use crate::rooms::Limits;
+use crate::server::{Io, Local, Mailboxes, Options, Server, Worker};
+use crate::telemetry::metrics;
+use crate::transport::{Sessions, Settings};
+use crate::types::NodeId;
+
+/// What every worker is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Namespaces and handlers.
+    pub server: Server,
+    /// Bounds of connections.
+    pub edge: config::Edge,
+    /// How sessions live.
+    pub transport: config::Transport,
+    /// Bounds of sockets.
+    pub rooms: config::Rooms,
+    /// Named in session ids.
+    pub node: NodeId,
+    /// Which pages may call.
+    pub cors: Cors,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted: Trusted,
+    /// The certificate, when there is one.
+    pub tls: Option<Tls>,
+    /// The node's end.
+    pub drain: Drain,
+    /// The page; true in development mode.
+    pub page: Option<bool>,
+    /// REST.
+    pub api: Option<Arc<dyn Fn() -> Rc<Api> + Send + Sync>>,
+    /// What else a worker runs, told when its own state stands.
+    pub setup: Arc<dyn Fn(&Rc<Local>) + Send + Sync>,
+}
+
+/// Commands that may wait for one worker.
+const MAILBOX: usize = 65_536;
+/// How often counters that a worker keeps for itself are handed to the metrics.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Queues between the workers, made before they start.
+#[must_use]
+pub fn mailboxes(count: usize) -> (Mailboxes, Vec<Worker>) {
+    Mailboxes::new(count, MAILBOX)
+}
+
+/// Starts one worker for each queue.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn start(
+    parts: Parts,
+    (mailboxes, workers): (Mailboxes, Vec<Worker>),
+    queues: Vec<Queue>,
+) -> Result<Workers, WorkersError> {
+    let count = workers.len();
+    let ends: Vec<_> = workers.into_iter().zip(queues).map(Some).collect();
+    let ends = Arc::new(Mutex::new(ends));
+    Workers::start(count, "worker", move |index| {
+        let end = ends.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
+        let (parts, mailboxes) = (parts.clone(), mailboxes.clone());
+        async move {
+            if let Some((worker, queue)) = end {
+                run(parts, mailboxes, (worker, queue)).await;
+            }
+        }
+    })
+}
+
+async fn run(parts: Parts, mailboxes: Mailboxes, (worker, mut queue): (Worker, Queue)) {
+    let io = Io::new(mailboxes, parts.server.clone());
+    let local = Local::install(worker.index, io, parts.server.clone(), options(&parts));
+    let sessions = Sessions::install(&local, settings(&parts), parts.drain.clone());
+    (parts.setup)(&local);
+    spawn({
+        let local = Rc::clone(&local);
+        async move { local.run(worker).await }
+    });
+    spawn({
+        let local = Rc::clone(&local);
+        async move { local.hub().run_flusher().await }
+    });
+    spawn({
+        let sessions = Rc::clone(&sessions);
+        async move { sessions.run().await }
+    });
+    spawn(count(Rc::clone(&local)));
+    let router = Rc::new(Router {
+        config: parts.edge,
+        trusted: parts.trusted,
+        cors: parts.cors,
+        tls: parts.tls,
+        sessions: Rc::clone(&sessions),
+        api: parts.api.map(|make| make()),
+        page: parts.page,
+        drain: parts.drain.clone(),
+    });
+    let parting = parts.drain.hold(Phase::Parting);
+    let accept = async {
+        while let Some(accepted) = queue.recv().await {
+            spawn(http::serve(Rc::clone(&router), accepted));
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = accept => {}
+        () = parts.drain.reached(Phase::Parting) => {}
+    }
+    // The last tenth of the time is for those whose acks are still on their way.
+    sessions.part(parts.drain.deadlines().of(Phase::Parting).mul_f32(0.9)).await;
+    drop(parting);
+    parts.drain.reached(Phase::Stopped).await;
+}
+
+/// Runs with the worker and ends with it.
+fn spawn(task: impl Future<Output = ()> + 'static) {
+    drop(tokio::task::spawn_local(task));
+}
+
+/// Hot paths count in plain cells; once a second the sums go to the metrics.
+async fn count(local: Rc<Local>) {
+    let mut timer = tokio::time::interval(COUNT_EVERY);
+    loop {
+        timer.tick().await;
+        let counts = local.hub().take_counts();
+        metrics::ROOMS_BROADCASTS.add(counts.broadcasts);
+        metrics::ROOMS_DELIVERIES.add(counts.deliveries);
+        metrics::ROOMS_OUTBOX_DROPPED.add(counts.dropped);
+        metrics::ROOMS_OUTBOX_OVERFLOWS.add(counts.overflows);
+    }
+}
+
+fn options(parts: &Parts) -> Options {
+    Options {
+        in_flight_max: u32::try_from(parts.rooms.handlers_in_flight).unwrap_or(u32::MAX),
+        attachments_max: parts.transport.max_attachments,
+        attachment_bytes_max: parts.transport.max_payload.bytes(),
+    }
+}
+
+fn settings(parts: &Parts) -> Settings {
+    let transport = &parts.transport;
+    Settings {
+        path: transport.path.clone(),
+        timing: Timing {
+            ping_interval: transport.ping_interval.get(),
+            ping_timeout: transport.ping_timeout.get(),
+            upgrade_timeout: transport.upgrade_timeout.get(),
+            connect_timeout: transport.connect_timeout.get(),
+        },
+        payload_max: transport.max_payload.bytes(),
+        body_within: parts.edge.body_timeout.get(),
+        transports: transport.transports.iter().map(|kind| offered(*kind)).collect(),
+        allow_upgrades: transport.allow_upgrades,
+        outbox: Limits {
+            frames_max: parts.rooms.outbox_frames,
+            bytes_max: parts.rooms.outbox_bytes.bytes(),
+        },
+        node: parts.node.clone(),
+    }
+}
+
+const fn offered(kind: TransportKind) -> Transport {
+    match kind {
+        TransportKind::Polling => Transport::Polling,
+        TransportKind::Websocket => Transport::WebSocket,
+    }
+}

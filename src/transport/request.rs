@@ -1,0 +1,341 @@
+//! Requests on the Socket.IO path.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
+
+use super::session::Answer;
+use super::sessions::Sessions;
+use super::stream::Stream;
+use crate::protocol::engineio::handshake::{Query, Refusal, Transport};
+use crate::server::Handshake;
+use crate::telemetry::labels::EngineIoError;
+use crate::telemetry::metrics;
+use crate::types::SessionId;
+
+type Reply = Response<Full<Bytes>>;
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// After trusted proxies.
+    pub address: IpAddr,
+    /// True over TLS.
+    pub is_secure: bool,
+    /// The origin may open WebSockets.
+    pub may_upgrade: bool,
+}
+
+impl Sessions {
+    /// Answers a request on the Socket.IO path.
+    pub async fn respond(self: &Rc<Self>, request: Request<Incoming>, caller: Caller) -> Reply {
+        let is_upgrade = is_upgrade_request(&request);
+        match self.route(request, caller).await {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                metrics::ENGINEIO_HANDSHAKE_ERRORS.of(label(refusal)).add(1);
+                if is_upgrade { refused_upgrade(refusal) } else { refused(refusal) }
+            }
+        }
+    }
+
+    async fn route(self: &Rc<Self>, request: Request<Incoming>, caller: Caller) -> Result<Reply, Refusal> {
+        let text = request.uri().query().unwrap_or_default();
+        let query = Query::parse(text, &self.settings().transports)?;
+        let is_upgrade = is_upgrade_request(&request);
+        if let Some(session) = &query.session {
+            let id = SessionId::parse(session).map_err(|_| Refusal::SessionUnknown)?;
+            return match (query.transport, request.method()) {
+                (Transport::WebSocket, _) if is_upgrade => self.probe(id, request, caller).await,
+                (Transport::WebSocket, _) => Err(Refusal::BadRequest),
+                (Transport::Polling, _) if is_upgrade => Err(Refusal::BadRequest),
+                (Transport::Polling, &Method::GET) => self.get(id).await,
+                (Transport::Polling, &Method::POST) => self.post(id, request).await,
+                _ => Ok(status(StatusCode::INTERNAL_SERVER_ERROR)),
+            };
+        }
+        if request.method() != Method::GET {
+            return Err(Refusal::BadMethod);
+        }
+        if is_upgrade != (query.transport == Transport::WebSocket) {
+            return Err(Refusal::BadRequest);
+        }
+        if is_upgrade && !caller.may_upgrade {
+            return Err(Refusal::Forbidden);
+        }
+        if !query.is_supported {
+            return Err(Refusal::UnsupportedVersion);
+        }
+        if self.is_draining() {
+            return Ok(draining());
+        }
+        if is_upgrade { self.open_websocket(request, caller) } else { Ok(self.open_polling(&request, caller)) }
+    }
+
+    fn open_polling(&self, request: &Request<Incoming>, caller: Caller) -> Reply {
+        let session = self.open(Transport::Polling, handshake(request, caller));
+        text(session.open_packet())
+    }
+
+    fn open_websocket(self: &Rc<Self>, mut request: Request<Incoming>, caller: Caller) -> Result<Reply, Refusal> {
+        let handshake = handshake(&request, caller);
+        let (reply, upgraded) = switch(&mut request)?;
+        let sessions = Rc::clone(self);
+        drop(tokio::task::spawn_local(async move {
+            if let Some(stream) = connection(upgraded).await {
+                sessions.open(Transport::WebSocket, handshake).start_websocket(stream);
+            }
+        }));
+        Ok(reply)
+    }
+
+    async fn probe(self: &Rc<Self>, id: SessionId, mut request: Request<Incoming>, caller: Caller) -> Result<Reply, Refusal> {
+        if !caller.may_upgrade {
+            return Err(Refusal::Forbidden);
+        }
+        let key = id.clone();
+        let begin = move |here: &Rc<Self>| {
+            here.find(&key).ok_or(Refusal::SessionUnknown)?.begin_probe()
+        };
+        let begun = self.at_owner(&id, begin).await.ok_or(Refusal::SessionUnknown)?;
+        let (reply, upgraded) = switch(&mut request)?;
+        match begun {
+            Ok(()) => {}
+            // As the reference does: the second connection of a session is opened and closed.
+            Err(Refusal::BadRequest) => {
+                drop(tokio::task::spawn_local(async move { drop(upgraded.await) }));
+                return Ok(reply);
+            }
+            Err(refusal) => return Err(refusal),
+        }
+        let sessions = Rc::clone(self);
+        drop(tokio::task::spawn_local(async move {
+            let Some(stream) = connection(upgraded).await else { return };
+            let Ok(parcel) = stream.pack() else { return };
+            let key = id.clone();
+            // When the session's worker is gone the parcel is dropped, which closes it.
+            sessions
+                .at_owner(&id, move |here| {
+                    if let (Some(session), Ok(stream)) = (here.find(&key), Stream::unpack(parcel)) {
+                        session.start_probe(stream);
+                    }
+                })
+                .await;
+        }));
+        Ok(reply)
+    }
+
+    async fn get(self: &Rc<Self>, id: SessionId) -> Result<Reply, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let key = id.clone();
+        let found = self.at_owner(&id, move |here| {
+            let session = here.find(&key);
+            if let Some(session) = &session {
+                session.get(reply);
+            }
+            session.is_some()
+        });
+        if found.await != Some(true) {
+            return Err(Refusal::SessionUnknown);
+        }
+        let waiting = Waiting { sessions: self, id, answer: Some(answer) };
+        waiting.answered().await
+    }
+
+    async fn post(self: &Rc<Self>, id: SessionId, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let key = id.clone();
+        let begin = move |here: &Rc<Self>| {
+            let session = here.find(&key).ok_or(Answer::Refused(Refusal::SessionUnknown))?;
+            session.begin_post()
+        };
+        match self.at_owner(&id, begin).await {
+            Some(Ok(())) => {}
+            Some(Err(answer)) => return polled(answer),
+            None => return Err(Refusal::SessionUnknown),
+        }
+        let body = match self.body(request).await {
+            Ok(body) => body,
+            Err(failure) => {
+                let is_violation = failure.is_violation;
+                let key = id.clone();
+                self.tell_owner(&id, move |here| {
+                    if let Some(session) = here.find(&key) {
+                        session.abandon_post(is_violation);
+                    }
+                });
+                return Ok(status(failure.status));
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        let key = id.clone();
+        let handed = self.at_owner(&id, move |here| {
+            if let Some(session) = here.find(&key) {
+                drop(tokio::task::spawn_local(async move {
+                    drop(reply.send(session.post(body).await));
+                }));
+            }
+        });
+        handed.await.ok_or(Refusal::SessionUnknown)?;
+        polled(answer.await.map_err(|_| Refusal::SessionUnknown)?)
+    }
+
+    async fn body(&self, request: Request<Incoming>) -> Result<String, Failure> {
+        let kind = request.headers().get(CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream")) {
+            // Version 4 has no binary bodies.
+            return Err(Failure { status: StatusCode::BAD_REQUEST, is_violation: true });
+        }
+        let limited = Limited::new(request.into_body(), self.settings().payload_max);
+        let read = tokio::time::timeout(self.settings().body_within, limited.collect());
+        let bytes = match read.await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+                return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, is_violation: false });
+            }
+            Ok(Err(_)) => return Err(Failure { status: StatusCode::BAD_REQUEST, is_violation: false }),
+            Err(_) => return Err(Failure { status: StatusCode::REQUEST_TIMEOUT, is_violation: false }),
+        };
+        String::from_utf8(bytes.into())
+            .map_err(|_| Failure { status: StatusCode::BAD_REQUEST, is_violation: true })
+    }
+}
+
+/// Why a POST's body was not taken, and whether the session ends for it.
+struct Failure {
+    status: StatusCode,
+    is_violation: bool,
+}
+
+/// A GET that waits for packets. When the client gives it up, its session hears of it.
+struct Waiting<'a> {
+    sessions: &'a Rc<Sessions>,
+    id: SessionId,
+    answer: Option<oneshot::Receiver<Answer>>,
+}
+
+impl Waiting<'_> {
+    async fn answered(mut self) -> Result<Reply, Refusal> {
+        let Some(answer) = &mut self.answer else { return Err(Refusal::SessionUnknown) };
+        let answer = answer.await;
+        self.answer = None;
+        polled(answer.map_err(|_| Refusal::SessionUnknown)?)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Dropped first, so that the session sees the other end gone.
+        if self.answer.take().is_some() {
+            let id = self.id.clone();
+            self.sessions.tell_owner(&self.id, move |here| {
+                if let Some(session) = here.find(&id) {
+                    session.get_dropped();
+                }
+            });
+        }
+    }
+}
+
+fn polled(answer: Answer) -> Result<Reply, Refusal> {
+    match answer {
+        Answer::Packets(body) => Ok(text(body)),
+        Answer::Ok => {
+            let mut reply = Response::new(Full::from("ok"));
+            reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            Ok(reply)
+        }
+        Answer::Refused(refusal) => Err(refusal),
+        Answer::Bad => Err(Refusal::BadRequest),
+    }
+}
+
+fn text(body: String) -> Reply {
+    let mut reply = Response::new(Full::from(body));
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+fn status(status: StatusCode) -> Reply {
+    let mut reply = Response::new(Full::default());
+    *reply.status_mut() = status;
+    reply
+}
+
+fn refused(refusal: Refusal) -> Reply {
+    let mut reply = Response::new(Full::from(refusal.body()));
+    *reply.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+fn refused_upgrade(refusal: Refusal) -> Reply {
+    let mut reply = Response::new(Full::from(refusal.message()));
+    *reply.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    reply
+}
+
+/// The node is going: clients try again at once and reach another, spread by the wait.
+fn draining() -> Reply {
+    let mut reply = status(StatusCode::SERVICE_UNAVAILABLE);
+    let seconds = 1 + rand::random::<u8>() % 3;
+    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+    reply
+}
+
+/// 101, with the first subprotocol that the client offers.
+fn switch(request: &mut Request<Incoming>) -> Result<(Reply, UpgradeFut), Refusal> {
+    let protocol = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| {
+        let first = value.to_str().ok()?.split(',').next()?.trim();
+        HeaderValue::from_str(first).ok().filter(|value| !value.is_empty())
+    });
+    let (reply, upgraded) = upgrade(request).map_err(|_| Refusal::BadRequest)?;
+    let mut reply = reply.map(|_| Full::default());
+    if let Some(protocol) = protocol {
+        reply.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    Ok((reply, upgraded))
+}
+
+/// The bare connection under an upgraded request. The HTTP library's read buffer is let go at once:
+/// even empty it would pin 8 KiB for the life of the connection.
+async fn connection(upgraded: UpgradeFut) -> Option<Stream> {
+    let upgraded = upgraded.await.ok()?.into_inner().into_inner();
+    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+    let mut stream = parts.io.into_inner();
+    stream.put_back(&parts.read_buf);
+    Some(stream)
+}
+
+fn handshake(request: &Request<Incoming>, caller: Caller) -> Handshake {
+    let headers = request
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let query = request.uri().query().unwrap_or_default();
+    Handshake::new(caller.address, caller.is_secure, SystemTime::now().into(), (query, headers))
+}
+
+const fn label(refusal: Refusal) -> EngineIoError {
+    match refusal {
+        Refusal::TransportUnknown => EngineIoError::TransportUnknown,
+        Refusal::SessionUnknown => EngineIoError::SessionUnknown,
+        Refusal::BadMethod => EngineIoError::BadMethod,
+        Refusal::BadRequest => EngineIoError::BadRequest,
+        Refusal::Forbidden => EngineIoError::Forbidden,
+        Refusal::UnsupportedVersion => EngineIoError::UnsupportedVersion,
+    }
+}

@@ -1,0 +1,518 @@
+//! One session: the state machine, its outbox, and whatever carries it now.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::sessions::{Sessions, label};
+use super::stream::Stream;
+use super::websocket::{Route, WebSocket};
+use crate::protocol::engineio::handshake::{Refusal, Transport, open_packet};
+use crate::protocol::engineio::packet;
+use crate::protocol::engineio::payload::{self, Encoder, Item};
+use crate::protocol::engineio::session::{self as machine, Get, Post, Step, Tick};
+use crate::protocol::frame::Frame;
+use crate::rooms::{Link, Outbox};
+use crate::server::{Client, Handshake};
+use crate::telemetry::labels::Attempt;
+use crate::telemetry::metrics;
+use crate::types::{CloseReason, SessionId};
+
+/// The answer to a polling request.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// 200 with packets.
+    Packets(String),
+    /// 200 `ok`.
+    Ok,
+    /// 400 or 403 with a code.
+    Refused(Refusal),
+    /// 400: the body was no payload, or came beside another.
+    Bad,
+}
+
+/// What carries a session.
+enum Carrier {
+    /// Long-polling, with the GET that waits for packets.
+    Polling(Option<oneshot::Sender<Answer>>),
+    WebSocket(Rc<WebSocket>),
+}
+
+/// One Engine.IO session.
+pub(super) struct Session {
+    me: Weak<Self>,
+    id: SessionId,
+    sessions: Weak<Sessions>,
+    machine: RefCell<machine::Session>,
+    carrier: RefCell<Carrier>,
+    probe: RefCell<Option<Rc<WebSocket>>>,
+    outbox: Rc<Outbox>,
+    client: Rc<Client>,
+    is_over: Cell<bool>,
+    /// The client ended it; a GET that comes late is only let go.
+    is_goodbye: Cell<bool>,
+}
+
+/// An Engine.IO ping.
+const PING: &str = "2";
+const CLOSE: &str = "1";
+const NOOP: &str = "6";
+
+impl Session {
+    pub(super) fn open(
+        sessions: &Weak<Sessions>,
+        (id, transport): (SessionId, Transport),
+        handshake: Handshake,
+    ) -> Rc<Self> {
+        let owner = sessions.upgrade().expect("sessions are opened by their owner");
+        let settings = owner.settings();
+        let outbox = Outbox::new(settings.outbox);
+        let client = Client::new(owner.local(), Rc::clone(&outbox), handshake);
+        let machine = machine::Session::new(transport, &settings.timing, Instant::now());
+        let session = Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            id,
+            sessions: sessions.clone(),
+            machine: RefCell::new(machine),
+            carrier: RefCell::new(Carrier::Polling(None)),
+            probe: RefCell::new(None),
+            outbox,
+            client,
+            is_over: Cell::new(false),
+            is_goodbye: Cell::new(false),
+        });
+        let link: Rc<dyn Link> = Rc::clone(&session) as Rc<dyn Link>;
+        session.outbox.connect(Rc::downgrade(&link));
+        metrics::CONNECTIONS_OPEN.of(label(transport)).up();
+        session
+    }
+
+    /// The packet that opens it.
+    pub(super) fn open_packet(&self) -> String {
+        let Some(sessions) = self.sessions.upgrade() else { return String::new() };
+        let is_polling = self.machine.borrow().transport() == Transport::Polling;
+        let settings = sessions.settings();
+        let can_upgrade = is_polling
+            && settings.allow_upgrades
+            && settings.transports.contains(&Transport::WebSocket);
+        open_packet(self.id.as_str(), can_upgrade, &sessions.parameters())
+    }
+
+    /// Carries a new session by this connection from the start.
+    pub(super) fn start_websocket(self: &Rc<Self>, stream: Stream) {
+        let socket = self.new_socket(stream);
+        *self.carrier.borrow_mut() = Carrier::WebSocket(Rc::clone(&socket));
+        socket.serve(Rc::clone(&self.outbox));
+        self.send_text(&self.open_packet());
+        self.outbox.flush();
+        self.run_socket(socket);
+    }
+
+    /// May a WebSocket with this session's id be opened?
+    pub(super) fn begin_probe(self: &Rc<Self>) -> Result<(), Refusal> {
+        let sessions = self.sessions.upgrade().ok_or(Refusal::SessionUnknown)?;
+        self.tick(Instant::now());
+        if !sessions.settings().allow_upgrades {
+            return Err(Refusal::BadRequest);
+        }
+        self.machine.borrow_mut().probe(&sessions.settings().timing, Instant::now())?;
+        sessions.watch(self);
+        Ok(())
+    }
+
+    /// Tests this connection as the session's next carrier.
+    pub(super) fn start_probe(self: &Rc<Self>, stream: Stream) {
+        if self.is_over.get() || self.probe.borrow().is_some() {
+            return;
+        }
+        let socket = self.new_socket(stream);
+        *self.probe.borrow_mut() = Some(Rc::clone(&socket));
+        self.run_socket(socket);
+    }
+
+    /// A GET.
+    pub(super) fn get(&self, reply: oneshot::Sender<Answer>) {
+        self.tick(Instant::now());
+        let decision = self.machine.borrow_mut().get();
+        match decision {
+            Get::Serve if self.outbox.is_empty() => self.park(reply),
+            Get::ServeOrNoop if self.outbox.is_empty() => {
+                give(reply, Answer::Packets(NOOP.to_owned()));
+            }
+            Get::Serve | Get::ServeOrNoop => give(reply, Answer::Packets(self.collect().finish())),
+            Get::Duplicate => {
+                give(reply, Answer::Bad);
+                self.close(CloseReason::TransportError);
+            }
+            Get::Refuse(Refusal::SessionUnknown) if self.is_over.get() => {
+                // The end of a session that had no GET to be told by.
+                let is_goodbye = self.is_goodbye.get();
+                let words = if is_goodbye { NOOP.to_owned() } else { self.last_words() };
+                give(reply, Answer::Packets(words));
+                self.leave_map();
+            }
+            Get::Refuse(refusal) => give(reply, Answer::Refused(refusal)),
+        }
+    }
+
+    /// The client gave up its GET.
+    pub(super) fn get_dropped(&self) {
+        let is_gone = match &*self.carrier.borrow() {
+            Carrier::Polling(Some(parked)) => parked.is_closed(),
+            _ => false,
+        };
+        if is_gone {
+            *self.carrier.borrow_mut() = Carrier::Polling(None);
+            self.machine.borrow_mut().released();
+            self.close(CloseReason::TransportError);
+        }
+    }
+
+    /// May a POST's body be read?
+    pub(super) fn begin_post(&self) -> Result<(), Answer> {
+        self.tick(Instant::now());
+        let decision = self.machine.borrow_mut().post();
+        match decision {
+            Post::Read => Ok(()),
+            Post::Refuse(refusal) => Err(Answer::Refused(refusal)),
+            Post::Duplicate => {
+                self.close(CloseReason::TransportError);
+                Err(Answer::Bad)
+            }
+        }
+    }
+
+    /// A POST's body could not be taken.
+    pub(super) fn abandon_post(&self, is_violation: bool) {
+        self.machine.borrow_mut().posted();
+        if is_violation {
+            self.close(CloseReason::ParseError);
+        }
+    }
+
+    /// Handles a POST's packets in order, as fast as the session's events in flight allow.
+    pub(super) async fn post(self: Rc<Self>, body: String) -> Answer {
+        let mut answer = Answer::Ok;
+        for item in payload::decode(&body) {
+            poll_fn(|context| {
+                let is_paused = !self.is_over.get() && self.client.is_paused(context.waker());
+                if is_paused { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            let done = match item {
+                Ok(Item::Text(kind, rest)) => self.packet((kind, rest)),
+                Ok(Item::Binary(data)) => self.client.binary(data),
+                Err(violation) => {
+                    tracing::debug!(%violation, "bad payload");
+                    Err(CloseReason::ParseError)
+                }
+            };
+            if let Err(reason) = done {
+                if reason != CloseReason::TransportClose {
+                    answer = Answer::Bad;
+                }
+                self.close(reason);
+                break;
+            }
+        }
+        self.machine.borrow_mut().posted();
+        answer
+    }
+
+    /// What time brings.
+    pub(super) fn tick(&self, now: Instant) {
+        let Some(sessions) = self.sessions.upgrade() else { return };
+        if self.client.has_joined() {
+            self.machine.borrow_mut().joined();
+        }
+        let tick = self.machine.borrow_mut().tick(&sessions.settings().timing, now);
+        match tick {
+            Tick::Rest => {}
+            Tick::Ping => self.send_text(PING),
+            Tick::CloseProbe => {
+                metrics::ENGINEIO_UPGRADES.of(Attempt::TimedOut).add(1);
+                self.close_probe();
+            }
+            Tick::Close(reason) => self.close(reason),
+        }
+    }
+
+    pub(super) fn next_tick(&self) -> Instant {
+        self.machine.borrow().next_tick()
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
+    /// The end, from the reaper.
+    pub(super) fn finish(&self, reason: CloseReason) {
+        if self.is_over.replace(true) {
+            return;
+        }
+        tracing::debug!(session = &self.id.as_str()[..5], %reason, "session closed");
+        metrics::CONNECTIONS_CLOSED.of(reason).add(1);
+        self.machine.borrow_mut().close();
+        self.client.close(reason);
+        self.close_probe();
+        let (parked, transport) = match &mut *self.carrier.borrow_mut() {
+            Carrier::WebSocket(socket) => {
+                socket.close(reason);
+                (None, Transport::WebSocket)
+            }
+            Carrier::Polling(parked) => (parked.take(), Transport::Polling),
+        };
+        metrics::CONNECTIONS_OPEN.of(label(transport)).down();
+        match (transport, parked) {
+            (Transport::Polling, Some(parked)) => {
+                self.machine.borrow_mut().released();
+                // A client that said goodbye itself only needs its request back.
+                let words = match reason {
+                    CloseReason::TransportClose => NOOP.to_owned(),
+                    _ => self.final_packets(),
+                };
+                give(parked, Answer::Packets(words));
+                self.leave_map();
+            }
+            (Transport::Polling, None) if is_told(reason) => self.linger(LINGER),
+            // Its GET may have been overtaken by the POST that said goodbye.
+            (Transport::Polling, None) if reason == CloseReason::TransportClose => {
+                self.outbox.close();
+                self.is_goodbye.set(true);
+                self.linger(OVERTAKEN);
+            }
+            _ => self.leave_map(),
+        }
+    }
+
+    fn new_socket(&self, stream: Stream) -> Rc<WebSocket> {
+        let max = self.sessions.upgrade().map_or(0, |sessions| sessions.settings().payload_max);
+        WebSocket::new(stream, max)
+    }
+
+    fn run_socket(self: &Rc<Self>, socket: Rc<WebSocket>) {
+        let route: Rc<dyn Route> = Rc::clone(self) as Rc<dyn Route>;
+        drop(tokio::task::spawn_local(socket.run(route)));
+    }
+
+    fn send_text(&self, packet: &str) {
+        if let Some(sessions) = self.sessions.upgrade() {
+            sessions.local().hub().send(&self.outbox, Frame::text(&[packet]));
+        }
+    }
+
+    fn packet(&self, packet: (packet::Kind, &str)) -> Result<(), CloseReason> {
+        let sessions = self.sessions.upgrade().ok_or(CloseReason::TransportClose)?;
+        let timing = &sessions.settings().timing;
+        let step = match packet {
+            // Nearly every packet is one of these two; only the pong needs the time.
+            (packet::Kind::Pong, _) => {
+                self.machine.borrow_mut().packet(packet, timing, Instant::now())
+            }
+            _ => self.machine.borrow_mut().packet(packet, timing, sessions.started()),
+        };
+        match step {
+            Step::Message(text) => self.client.text(text),
+            Step::Close(reason) => Err(reason),
+            Step::Ignore | Step::AnswerProbe | Step::Upgraded | Step::CloseProbe => Ok(()),
+        }
+    }
+
+    fn probe_packet(&self, socket: &Rc<WebSocket>, packet: (packet::Kind, &str)) {
+        let step = self.machine.borrow_mut().probe_packet(packet);
+        match step {
+            Step::AnswerProbe => {
+                socket.send_control(Frame::text(&["3probe"]));
+                self.release(NOOP);
+            }
+            Step::Upgraded => self.upgraded(socket),
+            _ => {
+                metrics::ENGINEIO_UPGRADES.of(Attempt::Failed).add(1);
+                self.close_probe();
+            }
+        }
+    }
+
+    fn upgraded(&self, socket: &Rc<WebSocket>) {
+        self.release(NOOP);
+        *self.carrier.borrow_mut() = Carrier::WebSocket(Rc::clone(socket));
+        self.probe.borrow_mut().take();
+        metrics::ENGINEIO_UPGRADES.of(Attempt::Ok).add(1);
+        metrics::CONNECTIONS_OPEN.of(label(Transport::Polling)).down();
+        metrics::CONNECTIONS_OPEN.of(label(Transport::WebSocket)).up();
+        socket.serve(Rc::clone(&self.outbox));
+        socket.flush();
+    }
+
+    fn close_probe(&self) {
+        if let Some(probe) = self.probe.borrow_mut().take() {
+            self.machine.borrow_mut().probe_closed();
+            probe.close(CloseReason::TransportClose);
+        }
+    }
+
+    fn park(&self, reply: oneshot::Sender<Answer>) {
+        *self.carrier.borrow_mut() = Carrier::Polling(Some(reply));
+        self.machine.borrow_mut().parked();
+    }
+
+    /// Answers the parked GET with one packet.
+    fn release(&self, packet: &str) {
+        if let Some(parked) = self.take_parked() {
+            give(parked, Answer::Packets(packet.to_owned()));
+        }
+    }
+
+    fn take_parked(&self) -> Option<oneshot::Sender<Answer>> {
+        let parked = match &mut *self.carrier.borrow_mut() {
+            Carrier::Polling(parked) => parked.take()?,
+            Carrier::WebSocket(_) => return None,
+        };
+        self.machine.borrow_mut().released();
+        Some(parked)
+    }
+
+    /// As many waiting frames as fit into one answer.
+    fn collect(&self) -> Encoder {
+        let max = self.sessions.upgrade().map_or(0, |sessions| sessions.settings().payload_max);
+        let mut encoder = Encoder::default();
+        while self.outbox.peek(1, |frames| {
+            frames.next().is_some_and(|frame| encoder.add(frame, max))
+        }) {
+            self.outbox.pop();
+        }
+        encoder
+    }
+
+    /// Everything that still waits, then the end.
+    fn final_packets(&self) -> String {
+        let mut encoder = self.collect();
+        encoder.add_text(CLOSE);
+        encoder.finish()
+    }
+
+    /// The same for a GET that comes after the end, in the reference server's words.
+    fn last_words(&self) -> String {
+        let mut encoder = self.collect();
+        if encoder.is_empty() {
+            encoder.add_text(NOOP);
+        }
+        encoder.add_text(CLOSE);
+        encoder.finish()
+    }
+
+    fn leave_map(&self) {
+        self.outbox.close();
+        if let Some(sessions) = self.sessions.upgrade() {
+            sessions.forget(&self.id);
+        }
+    }
+
+    /// Stays known for a while, so that the client's next GET hears of the end.
+    fn linger(&self, time: std::time::Duration) {
+        let Some(session) = self.me.upgrade() else { return };
+        drop(tokio::task::spawn_local(async move {
+            tokio::time::sleep(time).await;
+            session.leave_map();
+        }));
+    }
+}
+
+/// As long as the reference server waits for a last GET.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A request that was sent together with another arrives within this, or is lost.
+const OVERTAKEN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Ends that a polling client is still to be told of; after the others it is gone or at fault.
+const fn is_told(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::ForcedServerClose
+            | CloseReason::ServerShuttingDown
+            | CloseReason::SessionRevoked
+            | CloseReason::TakenOver
+    )
+}
+
+/// Nobody waits any more when the client gave its request up; that is noticed on its own.
+fn give(reply: oneshot::Sender<Answer>, answer: Answer) {
+    drop(reply.send(answer));
+}
+
+impl Link for Session {
+    fn drain(&self) {
+        let socket = match &*self.carrier.borrow() {
+            Carrier::WebSocket(socket) => Some(Rc::clone(socket)),
+            Carrier::Polling(_) => None,
+        };
+        if let Some(socket) = socket {
+            socket.flush();
+        } else if !self.outbox.is_empty()
+            && let Some(parked) = self.take_parked()
+        {
+            give(parked, Answer::Packets(self.collect().finish()));
+        }
+    }
+
+    fn close(&self, reason: CloseReason) {
+        if let (Some(sessions), Some(me)) = (self.sessions.upgrade(), self.me.upgrade()) {
+            sessions.end(&me, reason);
+        }
+    }
+
+    fn is_writable(&self) -> bool {
+        match &*self.carrier.borrow() {
+            Carrier::WebSocket(socket) => socket.is_writable(),
+            Carrier::Polling(parked) => parked.is_some(),
+        }
+    }
+}
+
+impl Session {
+    fn is_main(&self, socket: &Rc<WebSocket>) -> bool {
+        match &*self.carrier.borrow() {
+            Carrier::WebSocket(main) => Rc::ptr_eq(main, socket),
+            Carrier::Polling(_) => false,
+        }
+    }
+}
+
+impl Route for Session {
+    fn text(&self, socket: &Rc<WebSocket>, text: &str) -> Result<(), CloseReason> {
+        let decoded = packet::decode(text);
+        if self.is_main(socket) {
+            return self.packet(decoded.map_err(|_| CloseReason::ParseError)?);
+        }
+        match decoded {
+            Ok(packet) => self.probe_packet(socket, packet),
+            Err(_) => self.close_probe(),
+        }
+        Ok(())
+    }
+
+    fn binary(&self, socket: &Rc<WebSocket>, data: Bytes) -> Result<(), CloseReason> {
+        if self.is_main(socket) {
+            return self.client.binary(data);
+        }
+        self.close_probe();
+        Ok(())
+    }
+
+    fn is_paused(&self, waker: &Waker) -> bool {
+        self.client.is_paused(waker)
+    }
+
+    fn ended(&self, socket: &Rc<WebSocket>, reason: CloseReason) {
+        if self.is_main(socket) {
+            self.close(reason);
+        } else {
+            self.close_probe();
+        }
+    }
+}
