@@ -55,13 +55,13 @@ struct Ended {
     failure: Option<Failure>,
 }
 
-/// As many as there are cores this process may use.
-#[must_use]
-pub fn available() -> usize {
-    thread::available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
 impl Workers {
+    /// As many as there are cores this process may use.
+    #[must_use]
+    pub fn available() -> usize {
+        thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    }
+
     /// Starts `count` workers; `init(index)` makes, on the worker's own thread, the future it runs.
     ///
     /// # Errors
