@@ -53,3 +53,24 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, id};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_second_signal_is_told_like_the_first() {
+        let mut signals = Signals::new().unwrap();
+        let expected = [("-TERM", Signal::Terminate), ("-INT", Signal::Interrupt)];
+        for (flag, signal) in expected {
+            let sent = Command::new("kill")
+                .args([flag, &id().to_string()])
+                .status()
+                .unwrap();
+            assert!(sent.success());
+            assert_eq!(signals.next().await, signal);
+        }
+    }
+}

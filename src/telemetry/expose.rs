@@ -12,9 +12,6 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use super::family::Kind;
 use super::{metrics, process};
 
-/// How often [`upkeep`] has to run: histograms keep every observation until it does.
-pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-
 /// From well under the fastest append to beyond the longest poll.
 const SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -66,9 +63,15 @@ pub fn render() -> String {
     text
 }
 
-/// Sums up what the histograms observed; call it every [`UPKEEP_INTERVAL`].
-pub fn upkeep() {
-    EXPORTER.handle.run_upkeep();
+/// Sums up what the histograms observed, again and again: they keep every observation until then, so
+/// a node runs this for as long as it lives.
+pub async fn upkeep() {
+    /// Few enough observations in between at any rate, no work worth mentioning when idle.
+    const INTERVAL: Duration = Duration::from_secs(5);
+    loop {
+        EXPORTER.handle.run_upkeep();
+        tokio::time::sleep(INTERVAL).await;
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +83,6 @@ mod tests {
     fn values_appear_under_their_labels() {
         metrics::CONNECTIONS_OPENED.of(Transport::Websocket).add(3);
         metrics::EVENTLOG_APPEND_TIME.record(Duration::from_millis(2));
-        upkeep();
         let page = render();
         assert!(page.contains("vestibule_connections_opened_total{transport=\"websocket\"} "));
         let bucket = "vestibule_eventlog_append_seconds_bucket{le=\"0.0025\"} ";
@@ -90,5 +92,14 @@ mod tests {
             .unwrap();
         assert!(counted.parse::<u64>().unwrap() >= 1);
         assert!(!page.contains("\n\n"), "no blank lines");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn upkeep_goes_on_for_ever() {
+        assert!(
+            tokio::time::timeout(Duration::from_secs(60), upkeep())
+                .await
+                .is_err()
+        );
     }
 }
