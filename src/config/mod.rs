@@ -37,6 +37,9 @@ pub use sections::telemetry::{LogFormat, Telemetry};
 pub use sections::timeline::Timeline;
 pub use sections::transport::{Transport, TransportKind};
 
+/// The shortest secret for HS256, in bytes: as long as the hash, as RFC 7518 section 3.2 demands.
+pub const SECRET_BYTES_MIN: usize = 32;
+
 choice! {
     /// Where a node keeps what it must not lose.
     Mode {

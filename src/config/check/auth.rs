@@ -3,10 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Rules;
-use crate::config::{Algorithm, Auth, Authentication, Config};
-
-/// The shortest secret for HS256: as long as the hash, as RFC 7518 section 3.2 demands.
-const SECRET_BYTES_MIN: usize = 32;
+use crate::config::{Algorithm, Auth, Authentication, Config, SECRET_BYTES_MIN};
 
 /// Notes every rule of `[auth]` that the configuration breaks.
 pub(super) fn check(config: &Config, rules: &mut Rules<'_>) {
