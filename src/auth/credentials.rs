@@ -2,36 +2,42 @@
 //! `Authorization: Bearer`, then a cookie. The first that is there counts; one that is there but
 //! cannot be understood is an error, not a reason to look further.
 
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE};
 use serde_json::Value;
 
 use super::error::Error;
 use crate::types::Secret;
 
-/// Finds the token in what a client sent. `auth` is the JSON of a CONNECT packet, if there was one;
-/// `cookie` the name of the cookie, if cookies are read.
-///
-/// # Errors
-/// [`Error::Missing`] if there is none, [`Error::Credentials`] if it cannot be understood.
-pub fn find(
-    auth: Option<&str>,
-    headers: &HeaderMap,
-    cookie: Option<&str>,
-) -> Result<Secret<String>, Error> {
-    if let Some(token) = auth.map(from_auth).transpose()?.flatten() {
-        return Ok(Secret::new(token));
+/// What a client sent that may hold its token.
+#[derive(Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// The JSON of the Socket.IO CONNECT, if there was one.
+    pub auth: Option<&'a str>,
+    /// The header `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// The header `Cookie`; where HTTP/2 splits it, joined again with `; ` (RFC 9113 section 8.2.3).
+    pub cookie: Option<&'a str>,
+}
+
+impl Credentials<'_> {
+    /// Finds the token; looks at cookies only if one is named.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is none, [`Error::Credentials`] if it cannot be understood.
+    pub fn token(&self, cookie: Option<&str>) -> Result<Secret<String>, Error> {
+        if let Some(token) = self.auth.map(from_auth).transpose()?.flatten() {
+            return Ok(Secret::new(token));
+        }
+        let found = match self.authorization {
+            Some(header) => Some(from_bearer(header)?),
+            None => match (self.cookie, cookie) {
+                (Some(header), Some(name)) => from_cookie(header, name)?,
+                _ => None,
+            },
+        };
+        found
+            .map(|token| Secret::new(token.to_owned()))
+            .ok_or(Error::Missing)
     }
-    let found = match from_bearer(headers)? {
-        Some(token) => Some(token),
-        None => cookie
-            .map(|name| from_cookie(headers, name))
-            .transpose()?
-            .flatten(),
-    };
-    found
-        .map(|token| Secret::new(token.to_owned()))
-        .ok_or(Error::Missing)
 }
 
 fn from_auth(auth: &str) -> Result<Option<String>, Error> {
@@ -48,25 +54,12 @@ fn from_auth(auth: &str) -> Result<Option<String>, Error> {
     }
 }
 
-fn from_bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
-    const HEADER: &str = "the header Authorization";
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(Error::Credentials(HEADER, "is there more than once"));
-    }
-    let text = value
-        .to_str()
-        .map_err(|_| Error::Credentials(HEADER, "is not ASCII text"))?;
-    let token = after_scheme(text).ok_or(Error::Credentials(
-        HEADER,
-        "does not begin with the scheme Bearer",
-    ))?;
-    match token.trim() {
-        "" => Err(Error::Credentials(HEADER, "has no token after Bearer")),
-        token => Ok(Some(token)),
+fn from_bearer(header: &str) -> Result<&str, Error> {
+    let refused = |why| Error::Credentials("the header Authorization", why);
+    let token = after_scheme(header).map(str::trim);
+    match token.ok_or_else(|| refused("does not begin with the scheme Bearer"))? {
+        "" => Err(refused("has no token after Bearer")),
+        token => Ok(token),
     }
 }
 
@@ -76,79 +69,74 @@ fn after_scheme(text: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(rest)
 }
 
-fn from_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Error> {
-    const HEADER: &str = "the header Cookie";
+fn from_cookie<'a>(header: &'a str, name: &str) -> Result<Option<&'a str>, Error> {
     let mut found = None;
-    for value in headers.get_all(COOKIE) {
-        let text = value
-            .to_str()
-            .map_err(|_| Error::Credentials(HEADER, "is not ASCII text"))?;
-        for pair in text.split(';') {
-            let Some((key, value)) = pair.trim().split_once('=') else {
-                continue;
-            };
-            let value = value.trim_matches('"');
-            if key != name || value.is_empty() {
-                continue;
-            }
-            // Another site under the same domain may have set one of them: do not guess.
-            if found.is_some_and(|other| other != value) {
-                return Err(Error::Credentials(HEADER, "has two different tokens"));
-            }
-            found = Some(value);
+    for pair in header.split(';') {
+        let Some((key, value)) = pair.trim().split_once('=') else {
+            continue;
+        };
+        let value = value.trim_matches('"');
+        if key != name || value.is_empty() {
+            continue;
         }
+        // Another site under the same domain may have set one of them: do not guess.
+        if found.is_some_and(|other| other != value) {
+            return Err(Error::Credentials(
+                "the header Cookie",
+                "has two different tokens",
+            ));
+        }
+        found = Some(value);
     }
     Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
-        let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap();
-        pairs
-            .iter()
-            .map(|(name, text)| (name.clone(), value(text)))
-            .collect()
-    }
+    type Sent<'a> = (Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
-    fn found(auth: Option<&str>, pairs: &[(HeaderName, &str)]) -> Result<String, Error> {
-        find(auth, &headers(pairs), Some("session")).map(|token| token.reveal().clone())
+    fn found((auth, authorization, cookie): Sent<'_>) -> Result<String, Error> {
+        let credentials = Credentials {
+            auth,
+            authorization,
+            cookie,
+        };
+        credentials
+            .token(Some("session"))
+            .map(|token| token.reveal().clone())
     }
 
     #[test]
     fn the_first_place_that_has_a_token_counts() {
-        let all = [
-            (AUTHORIZATION, "Bearer from-header"),
-            (COOKIE, "session=from-cookie"),
-        ];
-        for (auth, pairs, expected) in [
-            (Some(r#"{"token":"from-auth"}"#), &all[..], "from-auth"),
-            (Some(r#"{"token":"Bearer from-auth"}"#), &all, "from-auth"),
-            (Some(r#"{"token":null}"#), &all, "from-header"),
-            (Some(r#"{"token":""}"#), &all, "from-header"),
-            (Some("{}"), &all, "from-header"),
-            (Some("null"), &all, "from-header"),
-            (Some("[1]"), &all, "from-header"),
-            (None, &all, "from-header"),
-            (None, &all[1..], "from-cookie"),
-            (None, &[(AUTHORIZATION, "bEARER  spaced ")], "spaced"),
+        let (header, cookie) = (Some("Bearer from-header"), Some("session=from-cookie"));
+        for (sent, expected) in [
             (
-                None,
-                &[(COOKIE, "a=b; session=\"x.y.z\"; session=x.y.z")],
+                (Some(r#"{"token":"from-auth"}"#), header, cookie),
+                "from-auth",
+            ),
+            (
+                (Some(r#"{"token":"Bearer from-auth"}"#), header, cookie),
+                "from-auth",
+            ),
+            ((Some(r#"{"token":null}"#), header, cookie), "from-header"),
+            ((Some(r#"{"token":""}"#), header, cookie), "from-header"),
+            ((Some("{}"), header, cookie), "from-header"),
+            ((Some("null"), header, cookie), "from-header"),
+            ((Some("[1]"), header, cookie), "from-header"),
+            ((None, header, cookie), "from-header"),
+            ((None, None, cookie), "from-cookie"),
+            ((None, Some("bEARER  spaced "), None), "spaced"),
+            (
+                (None, None, Some("a=b; session=\"x.y.z\"; session=x.y.z")),
                 "x.y.z",
             ),
-            (None, &[(COOKIE, "a=b"), (COOKIE, "session=x=y")], "x=y"),
+            ((None, None, Some("session=x=y")), "x=y"),
         ] {
-            assert_eq!(
-                found(auth, pairs).as_deref(),
-                Ok(expected),
-                "{auth:?} {pairs:?}"
-            );
+            assert_eq!(found(sent).as_deref(), Ok(expected), "{sent:?}");
         }
     }
 
@@ -157,64 +145,51 @@ mod tests {
         const PAYLOAD: &str = "the CONNECT payload";
         const HEADER: &str = "the header Authorization";
         const COOKIES: &str = "the header Cookie";
-        let cookie = (COOKIE, "session=good");
-        for (auth, pairs, expected) in [
+        let cookie = Some("session=good");
+        let scheme = Error::Credentials(HEADER, "does not begin with the scheme Bearer");
+        let empty = Error::Credentials(HEADER, "has no token after Bearer");
+        for (sent, expected) in [
             (
-                Some("{"),
-                vec![],
+                (Some("{"), None, None),
                 Error::Credentials(PAYLOAD, "is not JSON"),
             ),
             (
-                Some(r#"{"token":1}"#),
-                vec![],
+                (Some(r#"{"token":1}"#), None, None),
                 Error::Credentials("auth.token", "is not a text"),
             ),
+            ((None, Some("Basic abc"), cookie), scheme.clone()),
+            ((None, Some("Bearertoken"), cookie), scheme.clone()),
+            ((None, Some(""), cookie), scheme),
+            ((None, Some("Bearer"), cookie), empty.clone()),
+            ((None, Some("Bearer  "), cookie), empty),
             (
-                None,
-                vec![(AUTHORIZATION, "Basic abc"), cookie.clone()],
-                Error::Credentials(HEADER, "does not begin with the scheme Bearer"),
-            ),
-            (
-                None,
-                vec![(AUTHORIZATION, "Bearer"), cookie.clone()],
-                Error::Credentials(HEADER, "has no token after Bearer"),
-            ),
-            (
-                None,
-                vec![(AUTHORIZATION, "Bearer a"), (AUTHORIZATION, "Bearer b")],
-                Error::Credentials(HEADER, "is there more than once"),
-            ),
-            (
-                None,
-                vec![(AUTHORIZATION, "Bearer ü"), cookie],
-                Error::Credentials(HEADER, "is not ASCII text"),
-            ),
-            (
-                None,
-                vec![(COOKIE, "session=a; session=b")],
+                (None, None, Some("session=a; session=b")),
                 Error::Credentials(COOKIES, "has two different tokens"),
             ),
             (
-                None,
-                vec![(COOKIE, "session=; sessions=x; session")],
+                (None, None, Some("session=; sessions=x; session")),
                 Error::Missing,
             ),
-            (None, vec![], Error::Missing),
+            ((None, None, None), Error::Missing),
         ] {
-            assert_eq!(found(auth, &pairs), Err(expected), "{auth:?} {pairs:?}");
+            assert_eq!(found(sent), Err(expected), "{sent:?}");
         }
     }
 
     #[test]
-    fn cookies_are_not_read_unless_they_are_named() {
-        assert!(find(None, &headers(&[(COOKIE, "session=a")]), None).is_err());
+    fn cookies_are_not_read_unless_one_is_named() {
+        let credentials = Credentials {
+            cookie: Some("session=a"),
+            ..Credentials::default()
+        };
+        assert!(credentials.token(None).is_err());
     }
 
     proptest! {
         #[test]
-        fn any_input_is_answered(auth in ".{0,40}", header in "[ -~]{0,40}", cookie in "[ -~]{0,40}") {
-            let pairs = [(AUTHORIZATION, header.as_str()), (COOKIE, cookie.as_str())];
-            let _outcome = found(Some(&auth), &pairs);
+        fn any_input_is_answered(auth in ".{0,40}", header in ".{0,40}", cookie in ".{0,40}") {
+            let _outcome = found((Some(&auth), Some(&header), Some(&cookie)));
+            let _outcome = found((None, None, Some(&cookie)));
         }
     }
 }

@@ -7,11 +7,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::types::Secret;
+use super::globs::{GlobError, Rooms};
+use super::issue::{Grant, issue, token_id};
+use crate::types::{Secret, Timestamp, UserId};
 
 /// Why the secret is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -33,13 +37,55 @@ pub const FILE_NAME: &str = "development-secret";
 /// As long as the hash, as RFC 7518 section 3.2 demands.
 const SECRET_BYTES: usize = 32;
 
-/// The secret of a data folder; made, with the folder, when it is missing.
-///
-/// Two processes that start together get the same secret.
-///
-/// # Errors
-/// When it cannot be read or made, is damaged, or others may read it.
-pub fn secret(data: &Path) -> Result<Secret<Vec<u8>>, SecretError> {
+/// The secret of a data folder, to make tokens with. Cheap to clone.
+#[derive(Clone)]
+pub struct Development(Arc<Secret<Vec<u8>>>);
+
+impl Development {
+    /// Reads the secret; makes it, with the folder, when it is missing. Two processes that start
+    /// together get the same one.
+    ///
+    /// # Errors
+    /// When it cannot be read or made, is damaged, or others may read it.
+    pub fn open(data: &Path) -> Result<Self, SecretError> {
+        secret(data).map(|secret| Self(Arc::new(secret)))
+    }
+
+    /// The secret that the tokens are checked with.
+    pub(super) fn secret(&self) -> &[u8] {
+        self.0.reveal()
+    }
+
+    /// Makes a token.
+    #[must_use]
+    pub fn sign(&self, grant: &Grant, now: Timestamp) -> String {
+        issue(self.secret(), grant, now)
+    }
+
+    /// Makes a token with a new id for a user and the rooms of some patterns.
+    ///
+    /// # Errors
+    /// When a pattern is refused.
+    pub fn issue(
+        &self,
+        user: &UserId,
+        rooms: &[String],
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<String, GlobError> {
+        let rooms = Rooms::parse(rooms)?;
+        let grant = Grant {
+            user: user.clone(),
+            name: None,
+            rooms,
+            token_id: token_id(),
+            life,
+        };
+        Ok(self.sign(&grant, now))
+    }
+}
+
+fn secret(data: &Path) -> Result<Secret<Vec<u8>>, SecretError> {
     let path = data.join(FILE_NAME);
     let failed = |error| SecretError::Io(path.clone(), error);
     match File::open(&path) {

@@ -111,6 +111,12 @@ impl From<&Error> for Problem {
     }
 }
 
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
 fn shown(key: Option<&str>) -> String {
     key.map_or_else(|| "(unnamed)".to_owned(), |key| format!("{key:?}"))
 }

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioExecutor;
 pub enum FetchError {
     /// No connection, or it broke.
     #[error("no answer")]
-    Connection(#[source] hyper_util::client::legacy::Error),
+    Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An answer other than 200.
     #[error("the answer is {0}, expected 200")]
     Status(StatusCode),
@@ -61,7 +61,7 @@ async fn get_in_any_time(uri: Uri) -> Result<Bytes, FetchError> {
     let response = client
         .request(request)
         .await
-        .map_err(FetchError::Connection)?;
+        .map_err(|error| FetchError::Connection(Box::new(error)))?;
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status()));
     }

@@ -20,7 +20,7 @@ pub struct Parts {
     pub rooms: Rooms,
     /// Claim `jti`.
     pub token_id: Option<Box<str>>,
-    /// Claim `exp`.
+    /// Claim `exp`, and what clocks may differ.
     pub expires_at: Timestamp,
 }
 
@@ -55,9 +55,15 @@ impl Identity {
         self.0.token_id.as_deref()
     }
 
-    /// When the token ends. A socket that it opened ends then too.
+    /// When the token ends, with what clocks may differ. A socket that it opened ends then too.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
+    }
+
+    /// True once the token has ended.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now >= self.0.expires_at
     }
 }

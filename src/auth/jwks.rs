@@ -26,10 +26,10 @@ use crate::config;
 pub enum JwksError {
     /// The file cannot be read.
     #[error("cannot read the keys in {0}")]
-    File(PathBuf, #[source] io::Error),
+    File(String, #[source] io::Error),
     /// The URL does not answer as it should.
     #[error("cannot fetch the keys from {0}")]
-    Url(Uri, #[source] FetchError),
+    Url(String, #[source] FetchError),
     /// The text is no set of keys.
     #[error("cannot use the keys from {0}")]
     Set(String, #[source] KeySetError),
@@ -89,8 +89,9 @@ impl Jwks {
 
     /// The keys of a file, read once so that a bad file is noticed at the start.
     pub(super) fn file(path: PathBuf, config: &config::Auth) -> Result<Self, JwksError> {
-        let jwks = Self::new(Place::File(path.clone()), config);
-        let text = fs::read(&path).map_err(|error| JwksError::File(path, error))?;
+        let text =
+            fs::read(&path).map_err(|error| JwksError::File(path.display().to_string(), error))?;
+        let jwks = Self::new(Place::File(path), config);
         jwks.take(text)?;
         Ok(jwks)
     }
@@ -115,10 +116,10 @@ impl Jwks {
         let text = match &self.place {
             Place::File(path) => tokio::fs::read(path)
                 .await
-                .map_err(|error| JwksError::File(path.clone(), error))?,
+                .map_err(|error| JwksError::File(self.source(), error))?,
             Place::Url(uri) => fetch::get(uri.clone(), self.timeout)
                 .await
-                .map_err(|error| JwksError::Url(uri.clone(), error))?
+                .map_err(|error| JwksError::Url(self.source(), error))?
                 .to_vec(),
         };
         self.take(text)

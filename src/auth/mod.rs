@@ -6,8 +6,8 @@
 //!
 //! Not here: accounts, revocation, limits.
 
-pub mod credentials;
-pub mod development;
+mod credentials;
+mod development;
 mod error;
 mod fetch;
 mod globs;
@@ -23,7 +23,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::HeaderMap;
 use tracing::warn;
 
 use crate::config::{self, Authentication};
@@ -31,6 +30,8 @@ use crate::types::Timestamp;
 use jwks::Jwks;
 use keys::Key;
 
+pub use credentials::Credentials;
+pub use development::{Development, FILE_NAME as DEVELOPMENT_SECRET, SecretError};
 pub use error::Error;
 pub use fetch::FetchError;
 pub use globs::{GlobError, Rooms};
@@ -47,6 +48,7 @@ struct Inner {
     secret: Option<Key>,
     jwks: Option<Jwks>,
     cookie: Option<String>,
+    development: Option<Development>,
 }
 
 /// Why there is nothing to check tokens with.
@@ -54,7 +56,7 @@ struct Inner {
 pub enum OpenError {
     /// The development secret.
     #[error(transparent)]
-    Development(#[from] development::SecretError),
+    Development(#[from] SecretError),
     /// The file of `auth.secret_file` cannot be read.
     #[error("cannot read the secret in {0} (auth.secret_file)")]
     SecretFile(PathBuf, #[source] io::Error),
@@ -76,7 +78,14 @@ impl Authenticator {
     /// # Errors
     /// When a file cannot be read or holds nothing usable.
     pub fn open(config: config::Auth, data: &Path) -> Result<Self, OpenError> {
-        let secret = secret(&config, data)?;
+        let development = match config.mode {
+            Authentication::Development => Some(development(data)?),
+            Authentication::Token => None,
+        };
+        let secret = match &development {
+            Some(development) => Some(Key::secret(development.secret())),
+            None => shared_secret(&config)?,
+        };
         let jwks = match (&config.jwks_file, &config.jwks_url) {
             (Some(path), _) => Some(Jwks::file(path.clone(), &config)?),
             (None, Some(url)) => Some(Jwks::url(url.parse()?, &config)),
@@ -88,27 +97,27 @@ impl Authenticator {
             audience: config.audience,
             leeway: config.leeway,
         };
+        let cookie = config.cookie;
         Ok(Self(Arc::new(Inner {
             rules,
             secret,
             jwks,
-            cookie: config.cookie,
+            cookie,
+            development,
         })))
     }
 
-    /// Finds the token in what a client sent and verifies it. `auth` is the JSON of a CONNECT
-    /// packet. Waits only when the token names a key that is not known yet, for one reading of the
+    /// Finds the token in what a client sent and verifies it. Waits only when the token names a key that is not known yet, for one reading of the
     /// keys. Cancel-safe.
     ///
     /// # Errors
     /// Why the client is not let in.
     pub async fn authenticate(
         &self,
-        auth: Option<&str>,
-        headers: &HeaderMap,
+        credentials: &Credentials<'_>,
         now: Timestamp,
     ) -> Result<Identity, Error> {
-        let token = credentials::find(auth, headers, self.0.cookie.as_deref())?;
+        let token = credentials.token(self.0.cookie.as_deref())?;
         self.verify(token.reveal(), now).await
     }
 
@@ -159,6 +168,12 @@ impl Authenticator {
         }
     }
 
+    /// What makes tokens; only in development mode.
+    #[must_use]
+    pub fn development(&self) -> Option<&Development> {
+        self.0.development.as_ref()
+    }
+
     /// True if there is something to check tokens with; false until keys behind a URL have come.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -166,16 +181,17 @@ impl Authenticator {
     }
 }
 
-fn secret(config: &config::Auth, data: &Path) -> Result<Option<Key>, OpenError> {
-    if config.mode == Authentication::Development {
-        let secret = development::secret(data)?;
-        warn!(
-            secret = %data.join(development::FILE_NAME).display(),
-            "DEVELOPMENT MODE: whoever can read this file can be any user; \
-             set auth.mode = \"token\" before others may connect"
-        );
-        return Ok(Some(Key::secret(secret.reveal())));
-    }
+fn development(data: &Path) -> Result<Development, SecretError> {
+    let development = Development::open(data)?;
+    warn!(
+        secret = %data.join(DEVELOPMENT_SECRET).display(),
+        "DEVELOPMENT MODE: whoever can read this file can be any user; \
+         set auth.mode = \"token\" before others may connect"
+    );
+    Ok(development)
+}
+
+fn shared_secret(config: &config::Auth) -> Result<Option<Key>, OpenError> {
     if let Some(secret) = &config.secret {
         return Ok(Some(Key::secret(secret.reveal().as_bytes())));
     }

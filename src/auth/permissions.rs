@@ -15,10 +15,8 @@ use crate::types::{Code, Problem, RoomName};
 
 /// What somebody wants to do with a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Become a member with a socket, and read its history.
+enum Action {
     Join,
-    /// Send events to its members.
     Send,
 }
 
@@ -35,26 +33,39 @@ pub struct Refusal {
     reason: &'static str,
 }
 
-impl From<&Refusal> for Problem {
-    fn from(refusal: &Refusal) -> Self {
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
         Self::new(Code::Forbidden, refusal.to_string())
     }
 }
 
-/// Says whether a user may do something with a room.
+/// Says whether a user may become a member of a room, and read its history.
 ///
 /// # Errors
 /// The refusal, with its reason.
-pub fn check(identity: &Identity, action: Action, room: &RoomName) -> Result<(), Refusal> {
-    match reason_against(identity, action, room) {
-        None => Ok(()),
-        Some(reason) => Err(Refusal {
-            action,
-            room: room.to_string(),
-            user: identity.user().to_string(),
-            reason,
-        }),
-    }
+pub fn may_join(identity: &Identity, room: &RoomName) -> Result<(), Refusal> {
+    check(identity, Action::Join, room)
+}
+
+/// Says whether a user may send events to a room.
+///
+/// # Errors
+/// The refusal, with its reason.
+pub fn may_send(identity: &Identity, room: &RoomName) -> Result<(), Refusal> {
+    check(identity, Action::Send, room)
+}
+
+fn check(identity: &Identity, action: Action, room: &RoomName) -> Result<(), Refusal> {
+    let Some(reason) = reason_against(identity, action, room) else {
+        return Ok(());
+    };
+    let (room, user) = (room.to_string(), identity.user().to_string());
+    Err(Refusal {
+        action,
+        room,
+        user,
+        reason,
+    })
 }
 
 fn reason_against(identity: &Identity, action: Action, room: &RoomName) -> Option<&'static str> {
@@ -80,9 +91,8 @@ fn is_member(identity: &Identity, room: &RoomName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::globs::Rooms;
-    use super::super::identity::Parts;
     use super::*;
+    use crate::auth::{Parts, Rooms};
     use crate::types::{Timestamp, UserId};
 
     fn identity(globs: &[&str]) -> Identity {
@@ -137,12 +147,12 @@ mod tests {
         for (globs, room, join, send) in table {
             let (identity, room) = (identity(globs), RoomName::parse(room).unwrap());
             assert_eq!(
-                check(&identity, Action::Join, &room).is_ok(),
+                may_join(&identity, &room).is_ok(),
                 *join,
                 "{globs:?} {room}"
             );
             assert_eq!(
-                check(&identity, Action::Send, &room).is_ok(),
+                may_send(&identity, &room).is_ok(),
                 *send,
                 "{globs:?} {room}"
             );
@@ -152,8 +162,8 @@ mod tests {
     #[test]
     fn a_refusal_says_who_what_and_why() {
         let room = RoomName::parse("user:bob").unwrap();
-        let refusal = check(&identity(&["*"]), Action::Join, &room).unwrap_err();
-        let problem = Problem::from(&refusal);
+        let refusal = may_join(&identity(&["*"]), &room).unwrap_err();
+        let problem = Problem::from(refusal);
         assert_eq!(problem.code, Code::Forbidden);
         assert_eq!(
             problem.message,

@@ -104,9 +104,10 @@ fn find_key<'a>(
 
 fn identity(claims: &Map<String, Value>, rules: &Rules, now: Timestamp) -> Result<Identity, Error> {
     let leeway = i64::try_from(rules.leeway.get().as_millis()).unwrap_or(i64::MAX);
-    let expires_at = time(claims, "exp")?.ok_or(Error::MissingClaim("exp"))?;
-    if now.as_millis() >= expires_at.as_millis().saturating_add(leeway) {
-        return Err(Error::Expired(expires_at));
+    let end = time(claims, "exp")?.ok_or(Error::MissingClaim("exp"))?;
+    let expires_at = Timestamp::from_millis(end.as_millis().saturating_add(leeway));
+    if now >= expires_at {
+        return Err(Error::Expired(end));
     }
     for claim in ["nbf", "iat"] {
         if let Some(start) = time(claims, claim)?

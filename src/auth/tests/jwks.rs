@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::super::keys::KeySet;
 use super::*;
+use crate::auth::keys::KeySet;
 use crate::types::Span;
 
 /// Serves one answer, raw, to everybody who asks, and counts.

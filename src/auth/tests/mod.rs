@@ -1,5 +1,6 @@
 //! Tokens and keys, good and bad.
 
+mod claims;
 mod jwks;
 mod opening;
 mod tokens;
@@ -8,6 +9,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm as Signature, EncodingKey, Header};
 use serde_json::{Value, json};
 
+use super::token::{Keys, Rules, verify};
 use super::*;
 
 /// 2026-01-31T12:00:00Z, when all of these tests take place.
@@ -116,4 +118,31 @@ fn token_config() -> config::Auth {
         mode: Authentication::Token,
         ..config::Auth::default()
     }
+}
+
+fn rules() -> Rules {
+    let config = token_config();
+    Rules {
+        algorithms: config.algorithms,
+        issuer: None,
+        audience: None,
+        leeway: config.leeway,
+    }
+}
+
+fn check(token: &str) -> Result<Identity, Error> {
+    let secret = Key::secret(SECRET.as_bytes());
+    verify(
+        token,
+        Keys {
+            secret: Some(&secret),
+            public: None,
+        },
+        &rules(),
+        now(),
+    )
+}
+
+fn signed(changes: &Value) -> String {
+    Signer::secret(SECRET.as_bytes()).sign(&claims(changes))
 }

@@ -1,25 +1,41 @@
 //! What an authenticator is opened with.
 
+use std::time::Duration;
+
 use super::*;
-use crate::types::Secret;
+use crate::types::{Secret, UserId};
 
 #[tokio::test]
 async fn the_development_secret_accepts_the_tokens_made_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let authenticator = Authenticator::open(config::Auth::default(), folder.path()).unwrap();
-    let secret = development::secret(folder.path()).unwrap();
-    let token = Signer::secret(secret.reveal()).sign(&claims(&json!({})));
+    // Made by another process, like the command `token`.
+    let development = Development::open(folder.path()).unwrap();
+    let user = UserId::parse("ada").unwrap();
+    let life = Duration::from_secs(60);
+    let token = development
+        .issue(&user, &["conversation:*".to_owned()], life, now())
+        .unwrap();
     let auth = json!({ "token": token }).to_string();
+    let credentials = Credentials {
+        auth: Some(&auth),
+        ..Credentials::default()
+    };
     let identity = authenticator
-        .authenticate(Some(&auth), &HeaderMap::new(), now())
+        .authenticate(&credentials, now())
         .await
         .unwrap();
-    assert_eq!(identity.user().as_str(), "ada");
-    assert!(authenticator.is_ready());
+    assert_eq!(identity.user(), &user);
+    assert!(authenticator.is_ready() && authenticator.development().is_some());
     let nobody = authenticator
-        .authenticate(None, &HeaderMap::new(), now())
+        .authenticate(&Credentials::default(), now())
         .await;
     assert_eq!(nobody, Err(Error::Missing));
+    assert!(
+        development
+            .issue(&user, &[String::new()], life, now())
+            .is_err()
+    );
 }
 
 #[test]
