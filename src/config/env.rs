@@ -7,7 +7,8 @@ use toml::Value as Toml;
 use super::Flags;
 use super::file::unknown;
 use super::mistake::{Mistake, Source};
-use super::section::{Key, Reader, Table};
+use super::reader::Reader;
+use super::section::{Key, Table};
 use super::value::Shape;
 
 /// Every variable of the configuration begins with this.

@@ -6,7 +6,8 @@ use std::path::Path;
 use toml::Value as Toml;
 
 use super::mistake::{Mistake, Source};
-use super::section::{Reader, Table, join};
+use super::reader::Reader;
+use super::section::{Table, join};
 
 /// Reads a file into the reader. What cannot be read or parsed is noted.
 pub(super) fn read(path: &Path, tables: &[Table], reader: &mut Reader) {

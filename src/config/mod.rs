@@ -1,8 +1,8 @@
 //! The configuration: one section per part, with defaults that run.
 //!
-//! Three stages: a TOML file, then environment variables `VESTIBULE__SECTION__KEY`, then flags; each
-//! overrides the one before. All of it is read to the end and every mistake is reported at once
-//! ([`Mistakes`]), with the key, the value and what is allowed. A [`Config`] that exists has been
+//! Three stages: a TOML file, then environment variables `VESTIBULE__SECTION__KEY`, then flags;
+//! each overrides the one before. All of it is read to the end and every mistake is reported at
+//! once ([`Mistakes`]), with the key, the value and what is allowed. A [`Config`] that exists has been
 //! checked, also across sections. Parts get their own section by value, never the whole.
 //!
 //! This is the only place that reads the environment. Files that the configuration names (secrets,
@@ -13,6 +13,7 @@ mod env;
 mod file;
 mod mistake;
 mod print;
+mod reader;
 mod section;
 mod sections;
 mod value;
@@ -20,7 +21,8 @@ mod value;
 use std::path::PathBuf;
 
 use crate::types::NodeId;
-use section::{Reader, Section, choice, section};
+use reader::Reader;
+use section::{Section, choice, section};
 
 pub use env::{Variable, environment};
 pub use mistake::{Mistake, Mistakes};
@@ -34,6 +36,9 @@ pub use sections::rooms::Rooms;
 pub use sections::telemetry::{LogFormat, Telemetry};
 pub use sections::timeline::Timeline;
 pub use sections::transport::{Transport, TransportKind};
+
+/// The shortest secret for HS256, in bytes: as long as the hash, as RFC 7518 section 3.2 demands.
+pub const SECRET_BYTES_MIN: usize = 32;
 
 choice! {
     /// Where a node keeps what it must not lose.

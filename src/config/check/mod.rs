@@ -3,14 +3,11 @@
 //! A rule is not judged where one of its keys is already known to be wrong: its value would be a
 //! stand-in and the complaint a riddle.
 
-use std::net::SocketAddr;
+mod auth;
 
-use super::section::Reader;
+use super::reader::Reader;
 use super::value::Value;
-use super::{Algorithm, Auth, Authentication, Config, Mode};
-
-/// The shortest secret for HS256: as long as the hash, as RFC 7518 section 3.2 demands.
-const SECRET_BYTES_MIN: usize = 32;
+use super::{Config, Mode};
 
 /// Notes every rule that the configuration breaks.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
@@ -18,8 +15,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     mode(config, &mut rules);
     edge(config, &mut rules);
     transport(config, &mut rules);
-    auth(&config.auth, &mut rules);
-    development(config, &mut rules);
+    auth::check(config, &mut rules);
     telemetry(config, &mut rules);
     if config.timeline.keep_min > config.timeline.entries_max {
         rules.broken(
@@ -121,104 +117,6 @@ fn transport(config: &Config, rules: &mut Rules<'_>) {
     }
 }
 
-fn auth(auth: &Auth, rules: &mut Rules<'_>) {
-    if auth.secret.is_some() && auth.secret_file.is_some() {
-        let text = "must not be set together with auth.secret".to_owned();
-        rules.broken(
-            "auth.secret_file",
-            &auth.secret_file,
-            &["auth.secret"],
-            text,
-        );
-    }
-    if auth.jwks_file.is_some() && auth.jwks_url.is_some() {
-        let text = "must not be set together with auth.jwks_file".to_owned();
-        rules.broken("auth.jwks_url", &auth.jwks_url, &["auth.jwks_file"], text);
-    }
-    if auth
-        .secret
-        .as_ref()
-        .is_some_and(|secret| secret.reveal().len() < SECRET_BYTES_MIN)
-    {
-        let text = format!("must be at least {SECRET_BYTES_MIN} bytes");
-        rules.broken("auth.secret", &auth.secret, &[], text);
-    }
-    if auth
-        .jwks_url
-        .as_deref()
-        .is_some_and(|url| !is_safe_url(url))
-    {
-        let text = "must be an https URL, or http on a loopback address".to_owned();
-        rules.broken("auth.jwks_url", &auth.jwks_url, &[], text);
-    }
-    if auth
-        .cookie
-        .as_deref()
-        .is_some_and(|name| !is_cookie_name(name))
-    {
-        let text = "must be a cookie name: letters, digits, \"-\", \"_\" and \".\"".to_owned();
-        rules.broken("auth.cookie", &auth.cookie, &[], text);
-    }
-    let has_secret = auth.secret.is_some() || auth.secret_file.is_some();
-    let has_keys = auth.jwks_file.is_some() || auth.jwks_url.is_some();
-    let sources = [
-        "auth.secret",
-        "auth.secret_file",
-        "auth.jwks_file",
-        "auth.jwks_url",
-    ];
-    let accepts_hmac = auth.algorithms.contains(&Algorithm::Hs256);
-    let accepts_keys = auth
-        .algorithms
-        .iter()
-        .any(|algorithm| *algorithm != Algorithm::Hs256);
-    match auth.mode {
-        Authentication::Token if !has_secret && !has_keys => {
-            let text = "needs one of auth.secret, auth.secret_file, auth.jwks_file, auth.jwks_url";
-            rules.broken("auth.mode", &auth.mode, &sources, text.to_owned());
-        }
-        Authentication::Token if has_secret && !accepts_hmac => {
-            let text = "must contain \"HS256\", because a secret is set".to_owned();
-            rules.broken("auth.algorithms", &auth.algorithms, &sources, text);
-        }
-        Authentication::Token if has_keys && !accepts_keys => {
-            let text =
-                "must contain \"RS256\", \"ES256\" or \"EdDSA\", because keys (JWKS) are set";
-            rules.broken(
-                "auth.algorithms",
-                &auth.algorithms,
-                &sources,
-                text.to_owned(),
-            );
-        }
-        Authentication::Development if has_secret || has_keys => {
-            let text = "must be \"token\", because a secret or keys are set; \"development\" does \
-                        not use them";
-            rules.broken("auth.mode", &auth.mode, &sources, text.to_owned());
-        }
-        Authentication::Development if !accepts_hmac => {
-            let text = "must contain \"HS256\", which auth.mode \"development\" uses".to_owned();
-            rules.broken("auth.algorithms", &auth.algorithms, &["auth.mode"], text);
-        }
-        _ => {}
-    }
-}
-
-/// Development tokens can be made by anybody on the machine, so nobody else may get in.
-fn development(config: &Config, rules: &mut Rules<'_>) {
-    let is_development = config.auth.mode == Authentication::Development;
-    if is_development && !is_loopback(config.edge.listen) {
-        let text = "must be a loopback address while auth.mode is \"development\"; set auth.mode \
-                    = \"token\" to let others connect";
-        rules.broken(
-            "edge.listen",
-            &config.edge.listen,
-            &["auth.mode"],
-            text.to_owned(),
-        );
-    }
-}
-
 fn telemetry(config: &Config, rules: &mut Rules<'_>) {
     let level = &config.telemetry.log_level;
     if !level.split(',').all(is_directive) {
@@ -234,41 +132,9 @@ fn is_directive(text: &str) -> bool {
     let (part, level) = text
         .trim()
         .rsplit_once('=')
-        .unwrap_or(("vestibule", text.trim()));
+        .unwrap_or_else(|| ("vestibule", text.trim()));
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
     LEVELS.contains(&level) && !part.is_empty() && part.chars().all(is_part)
 }
 
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
-
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
-/// Keys that came over a line anybody can write to are nobody's keys.
-fn is_safe_url(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else {
-        return false;
-    };
-    let host = uri
-        .host()
-        .unwrap_or_default()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let is_local = host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|ip: std::net::IpAddr| ip.to_canonical().is_loopback());
-    match uri.scheme_str() {
-        Some("https") => !host.is_empty(),
-        Some("http") => is_local,
-        _ => false,
-    }
-}
-
-fn is_cookie_name(name: &str) -> bool {
-    name.len() <= 64
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-}
