@@ -9,8 +9,7 @@ use serde_json::value::RawValue;
 use super::{Answer, Api, problem, request};
 use crate::auth::permissions;
 use crate::delivery::history::Shown;
-use crate::delivery::publish::Draft;
-use crate::events::validate;
+use crate::handlers;
 use crate::handlers::conversation_room;
 use crate::types::{Code, Epoch, EventId, Position, Problem, RoomName, Timestamp};
 
@@ -104,16 +103,12 @@ impl Api {
         }
         let data = serde_json::value::to_raw_value(&object)
             .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        let row = self.context.catalogue.by_client_event("message:send").ok_or_else(|| {
+        let row = self.context.catalogue.by_client("message:send").ok_or_else(|| {
             Problem::new(Code::NotFound, "this node's catalogue has no message:send")
         })?;
-        let payload = validate::payload(row, &data)?;
-        let room = row.room(&payload.conversation_id, identity.user())?;
-        permissions::may_send(&identity, &room)?;
-        let at = std::time::SystemTime::now().into();
-        let draft = Draft { row, user: identity.user(), room: &room, payload: &payload, at };
-        let accepted = self.context.publisher.publish(&draft)?.await?;
-        let answer = Accepted { ok: true, id: &accepted.id, room: &room, at: accepted.at };
+        let (envelope, room) = handlers::envelope(row, &identity, data)?;
+        let at = self.context.publisher.publish(row, &envelope)?.await?;
+        let answer = Accepted { ok: true, id: &envelope.id, room: &room, at };
         let mut response = problem::json(&answer);
         *response.status_mut() = StatusCode::CREATED;
         Ok(response)

@@ -1,13 +1,98 @@
-//! Not written yet.
+//! REST: history, sending, and what development needs.
+//!
+//! Every refusal is `application/problem+json` with the same `code` that Socket.IO acks carry.
+//! Handlers are the same services that the sockets use, so an event sent here is in the same log, in
+//! the same order, as one sent there.
+
+mod development;
+mod messages;
+mod problem;
+mod request;
+
 use std::net::IpAddr;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+
+use crate::auth::{Development, Identity};
+use crate::handlers::Context;
 use crate::telemetry::labels::Route;
-/// Stub.
-pub struct Api;
+use crate::types::{Code, Problem};
+
+/// The REST interface of one node.
+pub struct Api {
+    context: Arc<Context>,
+    development: Option<Development>,
+    body_max: usize,
+    body_within: std::time::Duration,
+}
+
+type Answer = Result<Response<Full<Bytes>>, Problem>;
+
 impl Api {
-    /// Stub.
-    pub async fn respond(&self, _request: Request<Incoming>, _client: IpAddr) -> (Route, Response<Full<Bytes>>) { (Route::Api, Response::default()) }
+    /// The interface over these services; tokens for anybody only in development mode.
+    #[must_use]
+    pub const fn new(
+        context: Arc<Context>,
+        development: Option<Development>,
+        (body_max, body_within): (usize, std::time::Duration),
+    ) -> Self {
+        Self { context, development, body_max, body_within }
+    }
+
+    /// Answers a request. The first value names the route for metrics.
+    pub async fn respond(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+    ) -> (Route, Response<Full<Bytes>>) {
+        let path = request.uri().path().to_owned();
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let (route, answer) = match *parts {
+            ["api", "conversations", id, "messages"] => (
+                Route::History,
+                self.only(&[Method::GET], request, |r| self.history(r, id)).await,
+            ),
+            ["api", "messages"] => {
+                (Route::Messages, self.only(&[Method::POST], request, |r| self.send(r)).await)
+            }
+            ["api", "development", "token"] => (
+                Route::Api,
+                self.only(&[Method::POST], request, |r| self.token(r, client)).await,
+            ),
+            _ => (Route::Api, Err(Problem::new(Code::NotFound, format!("there is no {}", cut(&path))))),
+        };
+        (route, answer.unwrap_or_else(|problem| problem::response(&problem)))
+    }
+
+    async fn only<F: Future<Output = Answer>>(
+        &self,
+        methods: &[Method],
+        request: Request<Incoming>,
+        handle: impl FnOnce(Request<Incoming>) -> F,
+    ) -> Answer {
+        if methods.contains(request.method()) {
+            return handle(request).await;
+        }
+        Ok(problem::method_not_allowed(methods))
+    }
+
+    /// Who asks.
+    async fn identity(&self, headers: &http::HeaderMap) -> Result<Identity, Problem> {
+        let header = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let credentials = crate::auth::Credentials {
+            auth: None,
+            authorization: header(http::header::AUTHORIZATION),
+            cookie: header(http::header::COOKIE),
+        };
+        let now = std::time::SystemTime::now().into();
+        Ok(self.context.authenticator.authenticate(&credentials, now).await?)
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(128).collect()
 }

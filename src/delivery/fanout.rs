@@ -125,7 +125,7 @@ impl Fanout {
         if self.hub.room(NAMESPACE, publication.room.as_str()).is_none() {
             return;
         }
-        let shown = serde_json::from_slice::<Envelope>(&publication.payload)
+        let shown = Envelope::parse(&publication.payload)
             .map_err(|error| error.to_string())
             .and_then(|envelope| {
                 view(&self.catalogue, &envelope, publication.position).map_err(|e| e.to_string())

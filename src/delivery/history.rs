@@ -213,8 +213,8 @@ impl History {
 
     fn show_one(&self, item: Item) -> Result<Shown, Problem> {
         let envelope: Result<Envelope, _> = match &item.payload {
-            Payload::Entry(entry) => serde_json::from_slice(&entry.payload),
-            Payload::Row(text) => serde_json::from_str(text),
+            Payload::Entry(entry) => Envelope::parse(&entry.payload),
+            Payload::Row(text) => Envelope::parse(text.as_bytes()),
         };
         let shown = envelope
             .map_err(|error| error.to_string())

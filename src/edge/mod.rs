@@ -1,17 +1,10 @@
 //! Bytes in, routed request out: listening, TLS, PROXY protocol, client addresses, origins.
 //!
-<<<<<<< HEAD
 //! A connection passes [`listener`] → [`intake`] → (on a worker) [`proxy`] → [`tls`] → [`http`].
 
 pub mod certificate;
 pub mod client_addr;
 pub mod http;
-=======
-//! A connection passes [`listener`] → [`intake`] → (on a worker) [`proxy`] → [`tls`].
-
-pub mod certificate;
-pub mod client_addr;
->>>>>>> edge
 pub mod intake;
 pub mod listener;
 pub mod origin;

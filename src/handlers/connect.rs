@@ -20,7 +20,8 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, fanout
     });
     namespace.on_connect(join_own_rooms);
     namespace.on_disconnecting(|socket, reason| {
-        metrics::socket_closed(reason);
+        metrics::SOCKETS_OPEN.down();
+        metrics::SOCKETS_CLOSED.of(reason).add(1);
         if let Some(session) = socket.data::<Session>() {
             session.typing.end(socket);
         }
@@ -48,13 +49,13 @@ async fn enter(
 }
 
 fn refusal(problem: Problem) -> ConnectError {
-    metrics::connect_error(problem.code);
+    metrics::CONNECT_ERRORS.of(problem.code).add(1);
     ConnectError { data: super::problem_data(&problem), message: problem.message }
 }
 
 /// The user's own room and the announcements for everybody.
 fn join_own_rooms(socket: &Socket) {
-    metrics::socket_opened();
+    metrics::SOCKETS_OPEN.up();
     let Some(session) = socket.data::<Session>() else { return };
     let own = RoomName::parse(&format!("user:{}", session.identity.user()));
     let everybody = RoomName::parse("global:announcements");

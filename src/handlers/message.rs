@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Context, Session, now, reply, room_for_sending};
-use crate::delivery::publish::Draft;
-use crate::events::{Row, validate};
+use super::{Context, Session, envelope, reply};
+use crate::delivery::publish::Pending;
+use crate::events::Row;
 use crate::server::{Event, Json, Namespace, Socket};
 use crate::telemetry::metrics;
-use crate::types::{Code, EventId, Problem, RoomName, Timestamp};
+use crate::types::{EventId, Problem, RoomName, Timestamp};
 
 /// The answer once the log has the event.
 #[derive(Serialize)]
@@ -22,36 +22,37 @@ struct Accepted<'a> {
     at: Timestamp,
 }
 
-pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, row: &Arc<Row>) {
-    let (context, row) = (Arc::clone(context), Arc::clone(row));
-    let Some(name) = row.client_event.clone() else { return };
-    namespace.on(&name, move |socket, event| {
-        if let Some(session) = socket.data::<Session>() {
-            publish(&context, &row, (socket, &session), event);
+pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, event: &Arc<str>) {
+    let (context, name) = (Arc::clone(context), Arc::clone(event));
+    let received = metrics::EVENTS_RECEIVED.of([event]);
+    namespace.on(event, move |socket, event| {
+        received.add(1);
+        let row = context.catalogue.by_client(&name);
+        if let (Some(session), Some(row)) = (socket.data::<Session>(), row) {
+            publish(&context, row, (socket, &session), event);
         }
     });
 }
 
-fn publish(context: &Context, row: &Row, (socket, session): (&Socket, &Rc<Session>), mut event: Event) {
+fn publish(
+    context: &Context,
+    row: &Row,
+    (socket, session): (&Socket, &Rc<Session>),
+    mut event: Event,
+) {
     let ack = event.take_ack();
     match begin(context, row, session, &event) {
-        Ok((room, pending)) => socket.spawn(async move {
-            match (pending.await, ack) {
-                (Ok(accepted), Some(ack)) => {
-                    let (id, at) = (&accepted.id, accepted.at);
-                    ack.send(Json(Accepted { ok: true, id, room: &room, at }));
+        Ok((id, room, pending)) => socket.spawn(async move {
+            match pending.await {
+                Ok(at) => {
+                    if let Some(ack) = ack {
+                        ack.send(Json(Accepted { ok: true, id: &id, room: &room, at }));
+                    }
                 }
-                (Err(problem), ack) => {
-                    metrics::event_error(problem.code);
-                    reply::refuse_ack(ack, &problem);
-                }
-                (Ok(_), None) => {}
+                Err(problem) => reply::refuse_ack(ack, &problem),
             }
         }),
-        Err(problem) => {
-            metrics::event_error(problem.code);
-            reply::refuse_ack(ack, &problem);
-        }
+        Err(problem) => reply::refuse_ack(ack, &problem),
     }
 }
 
@@ -61,23 +62,9 @@ fn begin(
     row: &Row,
     session: &Session,
     event: &Event,
-) -> Result<(RoomName, crate::delivery::publish::Pending), Problem> {
-    if event.has_attachments() {
-        let message = format!("{} takes JSON only, no binary attachments", event.name());
-        return Err(Problem::new(Code::Invalid, message));
-    }
-    if session.identity.is_expired(now()) {
-        return Err(Problem::new(Code::Unauthenticated, "the token has expired; connect with a new one"));
-    }
-    let data = event.raw(0).ok_or_else(|| Problem::new(Code::Invalid, "the payload is missing"))?;
-    let payload = validate::payload(row, &data)?;
-    let room = room_for_sending(row, &session.identity, &payload.conversation_id)?;
-    let draft = Draft {
-        row,
-        user: session.identity.user(),
-        room: &room,
-        payload: &payload,
-        at: now(),
-    };
-    Ok((room.clone(), context.publisher.publish(&draft)?))
+) -> Result<(EventId, RoomName, Pending), Problem> {
+    let data = reply::payload(event)?;
+    let (envelope, room) = envelope(row, &session.identity, data)?;
+    let pending = context.publisher.publish(row, &envelope)?;
+    Ok((envelope.id, room, pending))
 }

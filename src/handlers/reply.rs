@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::server::{Ack, Event, Json};
-use crate::types::Problem;
+use crate::telemetry::metrics;
+use crate::types::{Code, Problem};
 
 #[derive(Serialize)]
 struct Refusal<'a> {
@@ -12,13 +13,24 @@ struct Refusal<'a> {
     error: &'a Problem,
 }
 
+/// An event's one JSON argument.
+pub(super) fn payload(event: &Event) -> Result<Box<RawValue>, Problem> {
+    if event.has_attachments() {
+        let message = format!("{} takes JSON only, no binary attachments", event.name());
+        return Err(Problem::new(Code::Invalid, message));
+    }
+    event.raw(0).ok_or_else(|| Problem::new(Code::Invalid, "the payload is missing"))
+}
+
 /// Answers a refused event, when the client waits for an answer.
 pub(super) fn refuse(event: Event, problem: &Problem) {
+    metrics::EVENT_ERRORS.of(problem.code).add(1);
     event.ack(Json(Refusal { ok: false, error: problem }));
 }
 
 /// Answers a refused event whose answer was taken out.
 pub(super) fn refuse_ack(ack: Option<Ack>, problem: &Problem) {
+    metrics::EVENT_ERRORS.of(problem.code).add(1);
     if let Some(ack) = ack {
         ack.send(Json(Refusal { ok: false, error: problem }));
     }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::value::to_raw_value;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Context, Session, reply, room_for_sending};
+use super::{Context, Session, envelope, reply};
 use crate::cluster::bus::{Bus, Ephemeral};
-use crate::events::{Row, validate};
+use crate::events::{Catalogue, Envelope, Row, View, view_ephemeral};
 use crate::server::{Event, Json, Namespace, Socket};
+use crate::telemetry::metrics;
 use crate::types::{Code, Problem, RoomName};
 
 /// Where a socket is typing, and until when that holds.
@@ -31,22 +32,17 @@ struct Active {
 struct Notice {
     bus: Bus,
     room: RoomName,
-    stopped: Arc<str>,
-    data: Box<serde_json::value::RawValue>,
+    /// What the room is told when it ends.
+    ended: View,
 }
 
 #[derive(Serialize)]
-struct Ok {
+struct Done {
     ok: bool,
 }
 
-/// The other members are told who types where.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Who<'a> {
-    conversation_id: &'a str,
-    user_id: &'a crate::types::UserId,
-}
+/// The event type that ends typing, whoever says so.
+const STOP: &str = "TYPING_STOP";
 
 /// Rooms that one socket may be typing in at once.
 const ROOMS_MAX: usize = 16;
@@ -56,7 +52,7 @@ impl Typing {
     pub(super) fn stop(&self, socket: &Socket, room: &str) {
         let active = self.rooms.borrow_mut().remove(room);
         if let Some(active) = active {
-            active.notice.tell(socket, &active.notice.stopped);
+            active.notice.tell(socket, &active.notice.ended);
         }
     }
 
@@ -64,29 +60,33 @@ impl Typing {
     pub(super) fn end(&self, socket: &Socket) {
         let all = std::mem::take(&mut *self.rooms.borrow_mut());
         for active in all.into_values() {
-            active.notice.tell(socket, &active.notice.stopped);
+            active.notice.tell(socket, &active.notice.ended);
         }
     }
 }
 
 impl Notice {
-    fn tell(&self, socket: &Socket, event: &Arc<str>) {
-        self.bus.publish_ephemeral(Arc::new(Ephemeral {
+    fn tell(&self, socket: &Socket, view: &View) {
+        let Ok(data) = RawValue::from_string(view.json.clone()) else { return };
+        let dropped = self.bus.publish_ephemeral(Arc::new(Ephemeral {
             room: self.room.clone(),
-            event: Arc::clone(event),
-            data: self.data.clone(),
+            event: Arc::clone(&view.event),
+            data,
             except: Some(socket.id().clone()),
         }));
+        metrics::BUS_EPHEMERAL_DROPPED.add(dropped as u64);
     }
 }
 
-pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, row: &Arc<Row>) {
-    let (context, row) = (Arc::clone(context), Arc::clone(row));
-    let Some(name) = row.client_event.clone() else { return };
-    namespace.on(&name, move |socket, event| {
-        let Some(session) = socket.data::<Session>() else { return };
-        match relay(&context, &row, (socket, &session), &event) {
-            Result::Ok(()) => event.ack(Json(Ok { ok: true })),
+pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, event: &Arc<str>) {
+    let (context, name) = (Arc::clone(context), Arc::clone(event));
+    let received = metrics::EVENTS_RECEIVED.of([event]);
+    namespace.on(event, move |socket, event| {
+        received.add(1);
+        let row = context.catalogue.by_client(&name);
+        let (Some(session), Some(row)) = (socket.data::<Session>(), row) else { return };
+        match relay(&context, row, (socket, &session), &event) {
+            Ok(()) => event.ack(Json(Done { ok: true })),
             Err(problem) => reply::refuse(event, &problem),
         }
     });
@@ -98,21 +98,23 @@ fn relay(
     (socket, session): (&Socket, &Rc<Session>),
     event: &Event,
 ) -> Result<(), Problem> {
-    let data = event.raw(0).ok_or_else(|| Problem::new(Code::Invalid, "the payload is missing"))?;
-    let payload = validate::payload(row, &data)?;
-    let room = room_for_sending(row, &session.identity, &payload.conversation_id)?;
+    let (envelope, room) = envelope(row, &session.identity, reply::payload(event)?)?;
     if !socket.member().is_in(room.as_str()) {
         return Err(Problem::new(Code::Forbidden, "join the conversation first"));
     }
-    let Some(stops) = &row.expires_as else {
+    if row.kind.as_ref() == STOP {
         session.typing.stop(socket, room.as_str());
-        return Result::Ok(());
-    };
-    let who = Who { conversation_id: &payload.conversation_id, user_id: session.identity.user() };
-    let data = to_raw_value(&who).map_err(|e| Problem::new(Code::Internal, e.to_string()))?;
-    let notice =
-        Notice { bus: context.bus.clone(), room, stopped: Arc::clone(stops), data };
-    start(context.typing_for, (socket, session), notice, &row.server_event)
+        return Ok(());
+    }
+    let started = shown(&context.catalogue, &envelope)?;
+    let ended = Envelope { kind: STOP.to_owned(), ..envelope };
+    let notice = Notice { bus: context.bus.clone(), room, ended: shown(&context.catalogue, &ended)? };
+    start(context.typing_for, (socket, session), notice, &started)
+}
+
+fn shown(catalogue: &Catalogue, envelope: &Envelope) -> Result<View, Problem> {
+    view_ephemeral(catalogue, envelope)
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 /// Tells the room once, and again only after it ended; later notices move the end.
@@ -120,7 +122,7 @@ fn start(
     lasts: Duration,
     (socket, session): (&Socket, &Rc<Session>),
     notice: Notice,
-    started: &Arc<str>,
+    started: &View,
 ) -> Result<(), Problem> {
     let until = Instant::now() + lasts;
     let key: Box<str> = notice.room.as_str().into();
@@ -128,7 +130,7 @@ fn start(
         let mut rooms = session.typing.rooms.borrow_mut();
         if let Some(active) = rooms.get_mut(&key) {
             active.until = until;
-            return Result::Ok(());
+            return Ok(());
         }
         if rooms.len() >= ROOMS_MAX {
             let message = format!("typing in {ROOMS_MAX} conversations at once is enough");
@@ -151,5 +153,5 @@ fn start(
         }
         session.typing.stop(&socket, &key);
     });
-    Result::Ok(())
+    Ok(())
 }
