@@ -67,13 +67,28 @@ impl Bus {
             hub.workers.insert(worker, queue.clone());
         }
         drop(hub);
-        let port = Port { bus: self.clone(), worker };
-        (port, Stream { bus: self.clone(), worker, queue })
+        let port = Port {
+            bus: self.clone(),
+            worker,
+        };
+        (
+            port,
+            Stream {
+                bus: self.clone(),
+                worker,
+                queue,
+            },
+        )
     }
 
     pub(super) async fn publish(&self, entry: Publication) {
         let entry = Arc::new(entry);
-        let turn = lock(&self.hub).lanes.entry(entry.shard).or_default().turn.clone();
+        let turn = lock(&self.hub)
+            .lanes
+            .entry(entry.shard)
+            .or_default()
+            .turn
+            .clone();
         let _turn = turn.lock().await;
         while let Err(full) = self.offer(&entry) {
             full.await;
@@ -140,23 +155,40 @@ pub struct Port {
 impl Port {
     pub(super) fn subscribe(&self, room: &RoomName) {
         let mut hub = lock(&self.bus.hub);
-        let Some(queue) = hub.workers.get(&self.worker).cloned() else { return };
+        let Some(queue) = hub.workers.get(&self.worker).cloned() else {
+            return;
+        };
         let subscriptions = hub.rooms.entry(room.clone()).or_default();
-        match subscriptions.iter_mut().find(|known| known.worker == self.worker) {
+        match subscriptions
+            .iter_mut()
+            .find(|known| known.worker == self.worker)
+        {
             Some(known) => known.count += 1,
-            None => subscriptions.push(Subscription { worker: self.worker, queue, count: 1 }),
+            None => subscriptions.push(Subscription {
+                worker: self.worker,
+                queue,
+                count: 1,
+            }),
         }
     }
 
     pub(super) fn unsubscribe(&self, room: &RoomName) {
         let mut hub = lock(&self.bus.hub);
-        let Some(subscriptions) = hub.rooms.get_mut(room) else { return };
-        let mine = subscriptions.iter().position(|known| known.worker == self.worker);
+        let Some(subscriptions) = hub.rooms.get_mut(room) else {
+            return;
+        };
+        let mine = subscriptions
+            .iter()
+            .position(|known| known.worker == self.worker);
         let Some(index) = mine else { return };
         subscriptions[index].count -= 1;
         if subscriptions[index].count == 0 {
             // A publisher that waits for this queue need not any more; it looks again.
-            subscriptions.swap_remove(index).queue.freed.notify_waiters();
+            subscriptions
+                .swap_remove(index)
+                .queue
+                .freed
+                .notify_waiters();
         }
         if subscriptions.is_empty() {
             hub.rooms.remove(room);
@@ -165,7 +197,11 @@ impl Port {
 
     pub(super) fn tick(&self, shard: ShardId, token: u64) {
         let hub = lock(&self.bus.hub);
-        let at = hub.lanes.get(&shard).map(|lane| lane.last).unwrap_or_default();
+        let at = hub
+            .lanes
+            .get(&shard)
+            .map(|lane| lane.last)
+            .unwrap_or_default();
         if let Some(queue) = hub.workers.get(&self.worker) {
             queue.push(Delivery::Tick { shard, at, token });
         }
@@ -272,7 +308,11 @@ impl Queue {
     fn pop(&self) -> Popped {
         let mut state = lock(&self.state);
         let Some(delivery) = state.deliveries.pop_front() else {
-            return if state.is_closed { Popped::End } else { Popped::Nothing };
+            return if state.is_closed {
+                Popped::End
+            } else {
+                Popped::Nothing
+            };
         };
         let is_freed = state.deliveries.len() == self.light;
         drop(state);

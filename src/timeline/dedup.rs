@@ -75,7 +75,10 @@ mod tests {
     }
 
     fn position(seq: u64) -> Position {
-        Position { epoch: Epoch(1), seq: Seq(seq) }
+        Position {
+            epoch: Epoch(1),
+            seq: Seq(seq),
+        }
     }
 
     #[test]
@@ -85,7 +88,11 @@ mod tests {
         dedup.insert(&id(2), at(1_180), position(2));
         dedup.evict(at(1_180), WINDOW, 10);
         for (time, found) in [(900, true), (1_000, true), (1_100, true), (1_101, false)] {
-            assert_eq!(dedup.find(&id(1), at(time), WINDOW).is_some(), found, "{time}");
+            assert_eq!(
+                dedup.find(&id(1), at(time), WINDOW).is_some(),
+                found,
+                "{time}"
+            );
         }
     }
 

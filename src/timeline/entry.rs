@@ -58,13 +58,19 @@ impl Entry {
     /// Its place in the room.
     #[must_use]
     pub const fn position(&self) -> Position {
-        Position { epoch: self.epoch, seq: self.seq }
+        Position {
+            epoch: self.epoch,
+            seq: self.seq,
+        }
     }
 
     /// Its place in the shard's stream.
     #[must_use]
     pub const fn shard_position(&self) -> ShardPosition {
-        ShardPosition { epoch: self.epoch, shard_seq: self.shard_seq }
+        ShardPosition {
+            epoch: self.epoch,
+            shard_seq: self.shard_seq,
+        }
     }
 
     /// As the value of a record in topic `timeline`.
@@ -111,7 +117,11 @@ mod tests {
             epoch: Epoch(1),
             seq: Seq(2),
             shard_seq: ShardSeq(3),
-            source: Source { topic: Arc::from("messages"), generation: 0, partition: 4 },
+            source: Source {
+                topic: Arc::from("messages"),
+                generation: 0,
+                partition: 4,
+            },
             offset: 5,
             id: EventId::parse("e").unwrap(),
             at: Timestamp::from_millis(0),

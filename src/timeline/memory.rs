@@ -28,7 +28,11 @@ impl Timeline {
     #[must_use]
     pub fn with_shards(limits: Limits, n_shards: u16) -> Self {
         let n_shards = n_shards.clamp(1, crate::timeline::Vector::SHARDS_MAX);
-        Self { shards: (0..n_shards).map(|id| Mutex::new(Shard::new(ShardId(id), limits))).collect() }
+        Self {
+            shards: (0..n_shards)
+                .map(|id| Mutex::new(Shard::new(ShardId(id), limits)))
+                .collect(),
+        }
     }
 
     pub(super) fn apply(&self, apply: Apply) -> Outcome {

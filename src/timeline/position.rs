@@ -61,15 +61,18 @@ impl Vector {
     }
 
     fn index(&self, shard: ShardId) -> Result<usize, usize> {
-        self.reached.binary_search_by_key(&shard, |(known, _)| *known)
+        self.reached
+            .binary_search_by_key(&shard, |(known, _)| *known)
     }
 }
 
 /// Earlier if no shard is later; there is no order between two that are each later somewhere.
 impl PartialOrd for Vector {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let behind = |a: &Self, b: &Self| a.iter().any(|(shard, at)| Some(at) < b.at(shard))
-            || b.iter().any(|(shard, _)| a.at(shard).is_none());
+        let behind = |a: &Self, b: &Self| {
+            a.iter().any(|(shard, at)| Some(at) < b.at(shard))
+                || b.iter().any(|(shard, _)| a.at(shard).is_none())
+        };
         match (behind(self, other), behind(other, self)) {
             (false, false) => Some(Ordering::Equal),
             (true, false) => Some(Ordering::Less),
@@ -148,7 +151,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(epoch: u64, shard_seq: u64) -> ShardPosition {
-        ShardPosition { epoch: Epoch(epoch), shard_seq: ShardSeq(shard_seq) }
+        ShardPosition {
+            epoch: Epoch(epoch),
+            shard_seq: ShardSeq(shard_seq),
+        }
     }
 
     fn vector(reached: &[(u16, ShardPosition)]) -> Vector {
@@ -183,9 +189,15 @@ mod tests {
     fn vectors_compare_shard_by_shard() {
         let a = vector(&[(0, at(1, 5)), (1, at(1, 5))]);
         let cases = [
-            (vector(&[(0, at(1, 5)), (1, at(1, 5))]), Some(Ordering::Equal)),
+            (
+                vector(&[(0, at(1, 5)), (1, at(1, 5))]),
+                Some(Ordering::Equal),
+            ),
             (vector(&[(0, at(1, 5))]), Some(Ordering::Greater)),
-            (vector(&[(0, at(2, 0)), (1, at(1, 5))]), Some(Ordering::Less)),
+            (
+                vector(&[(0, at(2, 0)), (1, at(1, 5))]),
+                Some(Ordering::Less),
+            ),
             (vector(&[(0, at(1, 6))]), None),
             (vector(&[(2, at(1, 1))]), None),
         ];
@@ -198,7 +210,16 @@ mod tests {
     fn the_text_is_short_and_fixed() {
         assert_eq!(vector(&[(0, at(1, 1_000_000))]).to_string(), "AQABwIQ9");
         assert_eq!(Vector::default().to_string(), "AQ");
-        for bad in ["", "AQA", "AgABAQ", "AQAB", "AQCAAAE", "AQ==", "AQABwIQ9!", "é"] {
+        for bad in [
+            "",
+            "AQA",
+            "AgABAQ",
+            "AQAB",
+            "AQCAAAE",
+            "AQ==",
+            "AQABwIQ9!",
+            "é",
+        ] {
             assert_eq!(bad.parse::<Vector>(), Err(VectorError), "{bad}");
         }
     }

@@ -64,7 +64,10 @@ impl Room {
         if last.is_some_and(|last| apply.offset <= last) {
             return Some(self.duplicate(&apply.source, apply.offset));
         }
-        if apply.prev.is_some_and(|prev| last.is_none_or(|last| last < prev)) {
+        if apply
+            .prev
+            .is_some_and(|prev| last.is_none_or(|last| last < prev))
+        {
             return Some(Outcome::Gap { last });
         }
         let original = self.ids.find(&apply.id, apply.at, limits.dedup_window)?;
@@ -78,11 +81,17 @@ impl Room {
         let before = self.break_run(entry.seq);
         if self.entries.is_empty() && self.top.seq.0 > 0 {
             let known = self.trimmed.filter(|trimmed| trimmed.position == self.top);
-            self.trimmed = known.or(Some(Trimmed { position: self.top, shard: None }));
+            self.trimmed = known.or(Some(Trimmed {
+                position: self.top,
+                shard: None,
+            }));
         }
         self.take(&entry, limits);
         let cost = signed(cost(&entry));
-        self.entries.push_back(Slot { entry, settled: false });
+        self.entries.push_back(Slot {
+            entry,
+            settled: false,
+        });
         cost - before - self.trim(limits)
     }
 
@@ -103,7 +112,10 @@ impl Room {
         let run = self.entries.front().zip(self.entries.back());
         let (first, last) = run.map_or((seq, seq), |(f, l)| (f.entry.seq, l.entry.seq));
         let cost = signed(cost(&entry));
-        let slot = Slot { entry, settled: true };
+        let slot = Slot {
+            entry,
+            settled: true,
+        };
         if run.is_some() && seq.next() == first && self.entries.len() < limits.entries_max {
             self.entries.push_front(slot);
             self.settled += 1;
@@ -127,7 +139,10 @@ impl Room {
         }
         self.top = top;
         if self.entries.is_empty() {
-            self.trimmed = Some(Trimmed { position: top, shard: None });
+            self.trimmed = Some(Trimmed {
+                position: top,
+                shard: None,
+            });
         }
     }
 
@@ -151,11 +166,20 @@ impl Room {
     }
 
     pub(super) fn range(&self, after: Position, up_to: ShardPosition, limit: usize) -> Range {
-        let end = self.entries.partition_point(|slot| slot.entry.shard_position() <= up_to);
-        let start = self.entries.partition_point(|slot| !is_after(&slot.entry, after)).min(end);
+        let end = self
+            .entries
+            .partition_point(|slot| slot.entry.shard_position() <= up_to);
+        let start = self
+            .entries
+            .partition_point(|slot| !is_after(&slot.entry, after))
+            .min(end);
         let stop = start.saturating_add(limit).min(end);
         Range {
-            entries: self.entries.range(start..stop).map(|slot| slot.entry.clone()).collect(),
+            entries: self
+                .entries
+                .range(start..stop)
+                .map(|slot| slot.entry.clone())
+                .collect(),
             complete: self.is_complete(after),
             top: self.top_before(end),
             more: stop < end,
@@ -168,7 +192,10 @@ impl Room {
         if after.seq > self.top.seq || (after.epoch > self.top.epoch && after.seq.0 > 0) {
             return false;
         }
-        if self.epoch_at(after.seq).is_some_and(|epoch| after.epoch.0 > 0 && epoch != after.epoch) {
+        if self
+            .epoch_at(after.seq)
+            .is_some_and(|epoch| after.epoch.0 > 0 && epoch != after.epoch)
+        {
             return false; // the client saw an order that was lost
         }
         let run = self.entries.front().zip(self.entries.back());
@@ -200,7 +227,10 @@ impl Room {
             return self.entries[last].entry.position();
         }
         let first = &self.entries[0].entry;
-        let before = Position { epoch: first.epoch, seq: Seq(first.seq.0 - 1) };
+        let before = Position {
+            epoch: first.epoch,
+            seq: Seq(first.seq.0 - 1),
+        };
         self.trimmed.map_or(before, |trimmed| trimmed.position)
     }
 
@@ -217,11 +247,17 @@ impl Room {
             }
         }
         // Trimmed, which only happens to the settled; or a duplicate id, which has no entry.
-        Outcome::Duplicate { entry: None, settled: true }
+        Outcome::Duplicate {
+            entry: None,
+            settled: true,
+        }
     }
 
     fn last(&self, source: &Source) -> Option<u64> {
-        let index = self.high.binary_search_by(|(known, _)| known.cmp(source)).ok()?;
+        let index = self
+            .high
+            .binary_search_by(|(known, _)| known.cmp(source))
+            .ok()?;
         Some(self.high[index].1)
     }
 
@@ -256,17 +292,32 @@ impl Room {
 
     /// After a restore: what is before the run is not here.
     fn note_missing(&mut self) {
-        let Some(first) = self.entries.front().map(|slot| &slot.entry) else { return };
-        let before = Position { epoch: first.epoch, seq: Seq(first.seq.0.saturating_sub(1)) };
+        let Some(first) = self.entries.front().map(|slot| &slot.entry) else {
+            return;
+        };
+        let before = Position {
+            epoch: first.epoch,
+            seq: Seq(first.seq.0.saturating_sub(1)),
+        };
         if before.seq.0 == 0 {
             self.trimmed = None;
-        } else if self.trimmed.is_none_or(|trimmed| trimmed.position.seq != before.seq) {
-            self.trimmed = Some(Trimmed { position: before, shard: None });
+        } else if self
+            .trimmed
+            .is_none_or(|trimmed| trimmed.position.seq != before.seq)
+        {
+            self.trimmed = Some(Trimmed {
+                position: before,
+                shard: None,
+            });
         }
     }
 
     fn count_settled(&mut self) {
-        while self.entries.get(self.settled).is_some_and(|slot| slot.settled) {
+        while self
+            .entries
+            .get(self.settled)
+            .is_some_and(|slot| slot.settled)
+        {
             self.settled += 1;
         }
     }
@@ -288,7 +339,9 @@ impl Room {
 
     /// Removes the oldest entry; answers its bytes.
     fn pop(&mut self) -> isize {
-        let Some(slot) = self.entries.pop_front() else { return 0 };
+        let Some(slot) = self.entries.pop_front() else {
+            return 0;
+        };
         self.settled = self.settled.saturating_sub(1);
         self.trimmed = Some(Trimmed {
             position: slot.entry.position(),
@@ -299,7 +352,11 @@ impl Room {
 }
 
 fn is_after(entry: &Entry, after: Position) -> bool {
-    if after.epoch.0 == 0 { entry.seq > after.seq } else { entry.position() > after }
+    if after.epoch.0 == 0 {
+        entry.seq > after.seq
+    } else {
+        entry.position() > after
+    }
 }
 
 fn cost(entry: &Entry) -> usize {

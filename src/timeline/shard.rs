@@ -6,9 +6,7 @@ use std::sync::Arc;
 use crate::timeline::entry::{Entry, Source};
 use crate::timeline::room::Room;
 use crate::timeline::{Apply, Limits, Outcome, Range};
-use crate::types::{
-    Epoch, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq, Timestamp,
-};
+use crate::types::{Epoch, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq, Timestamp};
 
 /// Rooms looked at per call, so that dropping idle rooms never holds up an event. Each call adds
 /// at most one entry, so even with second chances the sweep keeps up.
@@ -31,7 +29,10 @@ impl Shard {
     pub(super) fn new(id: ShardId, limits: Limits) -> Self {
         Self {
             id,
-            top: ShardPosition { epoch: Epoch(1), shard_seq: ShardSeq(0) },
+            top: ShardPosition {
+                epoch: Epoch(1),
+                shard_seq: ShardSeq(0),
+            },
             limits,
             rooms: HashMap::new(),
             queue: VecDeque::new(),
@@ -52,13 +53,18 @@ impl Shard {
         let epoch = self.top.epoch;
         let moved = self.rooms.get(&apply.room).map_or(0, |room| room.moved);
         if apply.ring_version < moved {
-            return Outcome::Moved { ring_version: moved };
+            return Outcome::Moved {
+                ring_version: moved,
+            };
         }
         if apply.epoch != epoch {
             return Outcome::Stale { epoch };
         }
         let limits = self.limits;
-        let room = self.rooms.entry(apply.room.clone()).or_insert_with(|| Room::new(epoch));
+        let room = self
+            .rooms
+            .entry(apply.room.clone())
+            .or_insert_with(|| Room::new(epoch));
         if let Some(outcome) = room.refuse(&apply, &limits) {
             return outcome;
         }
@@ -79,11 +85,16 @@ impl Shard {
         self.account(bytes);
         self.touch(&entry.room, entry.at);
         self.sweep(self.newest, SWEEP_ROOMS);
-        Outcome::Applied { entry, published: false }
+        Outcome::Applied {
+            entry,
+            published: false,
+        }
     }
 
     pub(super) fn settled(&mut self, room: &RoomName, source: &Source, offset: u64) {
-        let Some(room) = self.rooms.get_mut(room) else { return };
+        let Some(room) = self.rooms.get_mut(room) else {
+            return;
+        };
         let trimmed = room.settle(source, offset, &self.limits);
         self.account(-trimmed);
     }
@@ -108,7 +119,10 @@ impl Shard {
     }
 
     pub(super) fn room_top(&self, room: &RoomName) -> Position {
-        let none = Position { epoch: self.top.epoch, seq: Seq(0) };
+        let none = Position {
+            epoch: self.top.epoch,
+            seq: Seq(0),
+        };
         self.rooms.get(room).map_or(none, Room::top)
     }
 
@@ -117,7 +131,10 @@ impl Shard {
         let limits = self.limits;
         let epoch = entry.epoch;
         let (name, at) = (entry.room.clone(), entry.at);
-        let room = self.rooms.entry(name.clone()).or_insert_with(|| Room::new(epoch));
+        let room = self
+            .rooms
+            .entry(name.clone())
+            .or_insert_with(|| Room::new(epoch));
         let bytes = room.restore(Arc::new(entry), &limits);
         self.account(bytes);
         self.touch(&name, at);
@@ -125,9 +142,15 @@ impl Shard {
     }
 
     pub(super) fn restore_top(&mut self, room: &RoomName, top: Position) {
-        self.restore_shard(ShardPosition { epoch: top.epoch, shard_seq: ShardSeq(0) });
+        self.restore_shard(ShardPosition {
+            epoch: top.epoch,
+            shard_seq: ShardSeq(0),
+        });
         let epoch = self.top.epoch;
-        self.rooms.entry(room.clone()).or_insert_with(|| Room::new(epoch)).restore_top(top);
+        self.rooms
+            .entry(room.clone())
+            .or_insert_with(|| Room::new(epoch))
+            .restore_top(top);
     }
 
     pub(super) fn restore_shard(&mut self, top: ShardPosition) {
@@ -136,13 +159,19 @@ impl Shard {
 
     /// Begins a new epoch, as a shard does that may have lost writes.
     pub(super) fn raise(&mut self) -> Epoch {
-        self.top = ShardPosition { epoch: self.top.epoch.next(), shard_seq: ShardSeq(0) };
+        self.top = ShardPosition {
+            epoch: self.top.epoch.next(),
+            shard_seq: ShardSeq(0),
+        };
         self.top.epoch
     }
 
     pub(super) fn tombstone(&mut self, room: &RoomName, ring_version: u64) {
         let epoch = self.top.epoch;
-        let room = self.rooms.entry(room.clone()).or_insert_with(|| Room::new(epoch));
+        let room = self
+            .rooms
+            .entry(room.clone())
+            .or_insert_with(|| Room::new(epoch));
         room.moved = room.moved.max(ring_version);
     }
 
@@ -156,7 +185,9 @@ impl Shard {
             else {
                 return;
             };
-            let Some(room) = self.rooms.get_mut(&name) else { continue };
+            let Some(room) = self.rooms.get_mut(&name) else {
+                continue;
+            };
             if room.newest > since && !is_due(room.newest) {
                 self.queue.push_back((room.newest, name)); // touched since: a second chance
                 continue;
@@ -173,7 +204,9 @@ impl Shard {
 
     fn touch(&mut self, name: &RoomName, at: Timestamp) {
         self.newest = self.newest.max(at);
-        let Some(room) = self.rooms.get_mut(name) else { return };
+        let Some(room) = self.rooms.get_mut(name) else {
+            return;
+        };
         if !room.queued {
             room.queued = true;
             self.queue.push_back((room.newest, name.clone()));

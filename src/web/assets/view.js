@@ -185,7 +185,7 @@ export class Log {
   }
 
   #sending(entry) {
-    const line = make("p", "sending");
+    const line = make("p", "progress");
     if (entry.state === "sending") line.textContent = "Sending…";
     else if (entry.state === "logged") line.textContent = "Kept, taking its place…";
     else {
