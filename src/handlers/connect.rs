@@ -6,17 +6,18 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::typing::Typing;
-use super::{Context, FanoutOf, Session, now};
+use super::{Context, Session, now};
 use crate::auth::Credentials;
+use crate::delivery::fanout::Fanout;
 use crate::server::{ConnectError, Namespace, Socket};
 use crate::telemetry::metrics;
 use crate::types::{Code, Problem, RoomName};
 
-pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, fanout: &FanoutOf) {
-    let (context, fanout) = (Arc::clone(context), Arc::clone(fanout));
+pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
+    let context = Arc::clone(context);
     namespace.middleware(move |socket, auth| {
-        let (context, fanout) = (Arc::clone(&context), Arc::clone(&fanout));
-        async move { enter(&context, &fanout, &socket, auth.as_deref()).await.map_err(refusal) }
+        let context = Arc::clone(&context);
+        async move { enter(&context, &socket, auth.as_deref()).await.map_err(refusal) }
     });
     namespace.on_connect(join_own_rooms);
     namespace.on_disconnecting(|socket, reason| {
@@ -30,7 +31,6 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, fanout
 
 async fn enter(
     context: &Context,
-    fanout: &FanoutOf,
     socket: &Socket,
     auth: Option<&RawValue>,
 ) -> Result<(), Problem> {
@@ -41,7 +41,7 @@ async fn enter(
         cookie: handshake.header("cookie"),
     };
     let identity = context.authenticator.authenticate(&credentials, now()).await?;
-    let fanout = fanout()
+    let fanout = socket.local().part::<Fanout>()
         .ok_or_else(|| Problem::new(Code::Unavailable, "this node is starting; try again"))?;
     tracing::debug!(socket = %socket.id(), user = %identity.user(), "connected");
     socket.set_data(Session { identity, fanout, typing: Typing::default() });

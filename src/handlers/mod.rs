@@ -58,12 +58,9 @@ pub(crate) struct Session {
     typing: typing::Typing,
 }
 
-/// The fan-out of the worker that a socket lives on.
-pub type FanoutOf = Arc<dyn Fn() -> Option<Rc<Fanout>> + Send + Sync>;
-
 /// Fills the main namespace.
-pub fn register(namespace: &mut Namespace, context: &Arc<Context>, fanout: &FanoutOf) {
-    connect::register(namespace, context, fanout);
+pub fn register(namespace: &mut Namespace, context: &Arc<Context>) {
+    connect::register(namespace, context);
     join::register(namespace, context);
     leave::register(namespace);
     for row in context.catalogue.rows() {

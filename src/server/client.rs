@@ -104,6 +104,15 @@ impl Client {
         is_full
     }
 
+    /// True when no event is in flight; else `waker` is woken when one is done.
+    pub fn is_idle(&self, waker: &Waker) -> bool {
+        let is_idle = self.flow.count.get() == 0;
+        if !is_idle {
+            self.flow.reader.set(Some(waker.clone()));
+        }
+        is_idle
+    }
+
     /// Takes the text of one message.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! One worker: its hub, its queue of commands from other threads.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub struct Local {
     io: Io,
     options: Options,
     random: Cell<u64>,
+    parts: RefCell<Vec<Rc<dyn Any>>>,
 }
 
 thread_local! {
@@ -95,6 +97,7 @@ impl Local {
             io,
             options,
             random: Cell::new(0),
+            parts: RefCell::default(),
         });
         CURRENT.set(Some(Rc::clone(&local)));
         local
@@ -144,6 +147,17 @@ impl Local {
     #[must_use]
     pub const fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Gives handlers of this worker something of its own, found again by its type.
+    pub fn provide<T: 'static>(&self, part: Rc<T>) {
+        self.parts.borrow_mut().push(part);
+    }
+
+    /// What was provided under this type.
+    #[must_use]
+    pub fn part<T: 'static>(&self) -> Option<Rc<T>> {
+        self.parts.borrow().iter().find_map(|part| Rc::clone(part).downcast().ok())
     }
 
     /// A new public socket id: 20 random characters.

@@ -250,6 +250,20 @@ impl Session {
         self.is_over.get()
     }
 
+    /// Resolves when no event is in flight.
+    pub(super) async fn answered(&self) {
+        poll_fn(|context| {
+            let is_idle = self.is_over.get() || self.client.is_idle(context.waker());
+            if is_idle { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Asks the client to go elsewhere.
+    pub(super) fn part(&self) {
+        self.close(CloseReason::ServerShuttingDown);
+    }
+
     /// The end, from the reaper.
     pub(super) fn finish(&self, reason: CloseReason) {
         if self.is_over.replace(true) {

@@ -125,10 +125,16 @@ impl Sessions {
         let all: Vec<_> = self.all.borrow().values().cloned().collect();
         let Ok(count) = u32::try_from(all.len()) else { return };
         let start = tokio::time::Instant::now();
+        let mut parting = tokio::task::JoinSet::new();
         for (index, session) in (0_u32..).zip(all) {
             tokio::time::sleep_until(start + window * index / count.max(1)).await;
-            self.end(&session, CloseReason::ServerShuttingDown);
+            parting.spawn_local(async move {
+                // Who waits for an ack gets it first.
+                drop(tokio::time::timeout(ACKS_WITHIN, session.answered()).await);
+                session.part();
+            });
         }
+        while parting.join_next().await.is_some() {}
         self.reap();
     }
 
@@ -272,6 +278,9 @@ impl Sessions {
         worker.filter(|_| is_ours)
     }
 }
+
+/// How long a parting session may wait for acks that are on their way.
+const ACKS_WITHIN: Duration = Duration::from_secs(3);
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 

@@ -1,0 +1,76 @@
+//! Who gets which handle.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::backends::Backends;
+use super::front::Parts;
+use super::library::{cors, trusted};
+use crate::api::Api;
+use crate::config::Config;
+use crate::delivery::fanout::Fanout;
+use crate::edge::tls::Tls;
+use crate::handlers::{self, Context};
+use crate::lifecycle::{Drain, Workers};
+use crate::server::{Local, Server};
+
+/// How many workers this configuration means.
+pub(super) fn workers(config: &Config) -> usize {
+    match config.transport.workers {
+        0 => Workers::available(),
+        count => count,
+    }
+}
+
+/// What the workers are made of.
+pub(super) fn parts(
+    config: &Config,
+    backends: &Backends,
+    drain: &Drain,
+    tls: Option<Tls>,
+) -> anyhow::Result<Parts> {
+    let context = Arc::new(context(config, backends));
+    let server = Server::new().namespace("/", |root| handlers::register(root, &context));
+    let development = backends.authenticator.development().cloned();
+    let is_development = development.is_some();
+    let body = (config.edge.max_body.bytes(), config.edge.body_timeout.get());
+    let (bus, capacity) = (backends.bus.clone(), config.rooms.bus_queue);
+    let catalogue = Arc::clone(&backends.catalogue);
+    Ok(Parts {
+        server,
+        edge: config.edge.clone(),
+        transport: config.transport.clone(),
+        rooms: config.rooms.clone(),
+        node: backends.node.clone(),
+        cors: cors(&config.edge)?,
+        trusted: trusted(&config.edge)?,
+        tls,
+        drain: drain.clone(),
+        page: Some(is_development),
+        api: Some(Arc::new(move || {
+            Rc::new(Api::new(Arc::clone(&context), development.clone(), body))
+        })),
+        setup: Arc::new(move |local: &Rc<Local>| {
+            let (port, stream) = bus.attach(capacity);
+            let fanout = Fanout::new(Rc::clone(local.hub()), port, Arc::clone(&catalogue));
+            local.provide(Rc::clone(&fanout));
+            drop(tokio::task::spawn_local(async move { fanout.run(stream).await }));
+        }),
+    })
+}
+
+fn context(config: &Config, backends: &Backends) -> Context {
+    Context {
+        authenticator: backends.authenticator.clone(),
+        catalogue: Arc::clone(&backends.catalogue),
+        publisher: backends.publisher.clone(),
+        timeline: backends.timeline.clone(),
+        bus: backends.bus.clone(),
+        history: backends.history.clone(),
+        rooms_max: config.rooms.rooms_per_socket_max,
+        typing_for: TYPING_FOR,
+    }
+}
+
+/// A typing notice that is not repeated ends by itself after this.
+const TYPING_FOR: std::time::Duration = std::time::Duration::from_secs(3);
