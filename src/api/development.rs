@@ -40,7 +40,7 @@ impl Api {
         let user = UserId::parse(wish.user.trim())
             .map_err(|error| Problem::field("user", error.to_string()))?;
         let now = SystemTime::now().into();
-        let issued = development.issue(&user, &["conversation:*"], LIFE, now);
+        let issued = development.issue(&user, &["conversation:*".to_owned()], LIFE, now);
         let token = issued.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
         let expires_at = Timestamp::from(SystemTime::now() + LIFE);
         Ok(problem::json(&Granted { token: &token, user: &user, expires_at }))

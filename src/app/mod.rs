@@ -56,6 +56,8 @@ pub struct App {
 
 /// Connections that wait for one worker; the kernel's backlog holds the rest.
 const INTAKE: usize = 256;
+/// Closing sockets that listen takes no time; only their accept loops are waited for.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 /// What may take longer at the end than the drain gave it.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -81,7 +83,7 @@ impl App {
         };
         let (conductor, drain) = drain::new(Deadlines {
             unready: config.drain.unready.get(),
-            closed: config.drain.closed.get(),
+            closed: CLOSED_WITHIN,
             parting: config.drain.parting.get(),
             flushing: config.drain.flushing.get(),
         });

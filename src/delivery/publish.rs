@@ -64,7 +64,11 @@ fn problem(error: &eventlog::Error) -> Problem {
         }
         Kind::Unavailable => {
             tracing::warn!(%error, "the log refused an event for now");
-            let code = if error.is_overload() { Code::Overloaded } else { Code::Unavailable };
+            let code = if matches!(error, eventlog::Error::Overloaded { .. }) {
+                Code::Overloaded
+            } else {
+                Code::Unavailable
+            };
             Problem::new(code, "the event could not be stored right now; try again with the same id")
                 .retry_after(RETRY_AFTER)
         }

@@ -1,0 +1,160 @@
+//! Which backend is behind each port, by mode.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::archive::Archive;
+use crate::auth::Authenticator;
+use crate::backend::sql::{self, Database};
+use crate::cluster::bus::Bus;
+use crate::config::{Config, Mode};
+use crate::delivery::archive::Archiver;
+use crate::delivery::history::History;
+use crate::delivery::publish::Publisher;
+use crate::delivery::pump::Pump;
+use crate::delivery::restore;
+use crate::eventlog::{self, EventLog, Retention};
+use crate::events::Catalogue;
+use crate::lifecycle::{Drain, Phase, TaskKind, Tasks};
+use crate::timeline::{self, Timeline};
+use crate::types::{NodeId, ShardId};
+
+/// The services of a node, with their backends inside.
+pub struct Backends {
+    /// This node.
+    pub node: NodeId,
+    /// What events mean.
+    pub catalogue: Arc<Catalogue>,
+    /// Who a token names.
+    pub authenticator: Authenticator,
+    /// The durable log.
+    pub log: EventLog,
+    /// Rooms' order and recent events.
+    pub timeline: Timeline,
+    /// Between workers.
+    pub bus: Bus,
+    /// Rooms' past.
+    pub archive: Archive,
+    /// Into the log.
+    pub publisher: Publisher,
+    /// Timeline and archive as one.
+    pub history: History,
+    database: Database,
+    retention: std::time::Duration,
+}
+
+impl Backends {
+    /// Opens what the mode needs.
+    ///
+    /// # Errors
+    /// When a store or a key cannot be opened.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        match config.mode {
+            Mode::Embedded => Self::embedded(config).await,
+            Mode::Cluster => anyhow::bail!(
+                "mode = \"cluster\" needs backends that this build does not have; use \"embedded\""
+            ),
+        }
+    }
+
+    async fn embedded(config: &Config) -> anyhow::Result<Self> {
+        let mut options = sql::Options::new(&config.data);
+        options.linger = config.eventlog.group_commit.linger.get();
+        let database = Database::open(options)
+            .await
+            .with_context(|| format!("the data folder {} cannot be used", config.data.display()))?;
+        let authenticator = Authenticator::open(config.auth.clone(), &config.data)?;
+        let log = EventLog::sql(&database, log_options(config)).await?;
+        let archive = Archive::sql(&database);
+        let timeline = Timeline::Memory(timeline::Memory::new(timeline_limits(config)));
+        let lookback = config.timeline.dedup_window.get().max(config.timeline.ttl.get());
+        let restored = restore::restore((&log, &archive, &timeline), lookback).await?;
+        let bus = Bus::memory();
+        bus.begin(SHARD, timeline.shard_top(SHARD));
+        tracing::info!(events = restored, "timeline restored");
+        let catalogue = Arc::new(Catalogue::builtin());
+        let history = History::new(timeline.clone(), archive.clone(), Arc::clone(&catalogue));
+        Ok(Self {
+            node: node(config),
+            publisher: Publisher::new(log.clone()),
+            history,
+            catalogue,
+            authenticator,
+            log,
+            timeline,
+            bus,
+            archive,
+            database,
+            retention: config.eventlog.retention.get(),
+        })
+    }
+
+    /// Starts the services that run without being asked.
+    pub(super) fn spawn(&self, tasks: &Tasks, drain: &Drain) {
+        let pump = Pump {
+            log: self.log.clone(),
+            timeline: self.timeline.clone(),
+            bus: self.bus.clone(),
+            catalogue: Arc::clone(&self.catalogue),
+            node: self.node.clone(),
+        };
+        let archiver = Archiver { log: self.log.clone(), archive: self.archive.clone() };
+        let retention = Retention::new(self.log.clone(), self.retention);
+        tasks.spawn(TaskKind::Pump, guarded(drain.clone(), |stop| pump.run(stop)));
+        tasks.spawn(TaskKind::Archiver, guarded(drain.clone(), |stop| archiver.run(stop)));
+        let stop = drain.clone();
+        tasks.spawn(TaskKind::Sweeper, retention.run(async move {
+            stop.reached(Phase::Flushing).await;
+        }));
+    }
+
+    /// Writes what waits and closes the stores.
+    pub(super) async fn close(&self) {
+        self.bus.close();
+        self.database.close().await;
+    }
+}
+
+/// Runs a service until the drain flushes, which waits for it.
+async fn guarded<F: Future>(
+    drain: Drain,
+    run: impl FnOnce(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
+) -> F::Output {
+    let guard = drain.hold(Phase::Flushing);
+    let result = run(Box::pin(async move { drain.reached(Phase::Flushing).await })).await;
+    drop(guard);
+    result
+}
+
+/// The one shard of embedded mode.
+const SHARD: ShardId = ShardId(0);
+
+fn node(config: &Config) -> NodeId {
+    config.node.clone().unwrap_or_else(|| {
+        NodeId::parse(&crate::server::random_token()).expect("a token is a valid node id")
+    })
+}
+
+fn log_options(config: &Config) -> eventlog::Options {
+    let section = &config.eventlog;
+    eventlog::Options {
+        partitions: section.partitions,
+        in_flight_records: section.in_flight_records,
+        in_flight_bytes: section.in_flight_bytes.bytes(),
+        batch_records: section.group_commit.max_batch,
+        retention: section.retention.get(),
+        ..eventlog::Options::default()
+    }
+}
+
+fn timeline_limits(config: &Config) -> timeline::Limits {
+    let section = &config.timeline;
+    timeline::Limits {
+        entries_max: section.entries_max,
+        keep_min: section.keep_min,
+        ttl: section.ttl.get(),
+        dedup_window: section.dedup_window.get(),
+        ..timeline::Limits::default()
+    }
+}
