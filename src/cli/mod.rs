@@ -1,8 +1,8 @@
 //! The command line: what is asked for, and how the answer ends.
 //!
 //! One file per command; each returns a [`Failure`] that knows its exit code. Mistakes in flags and
-//! in the configuration end with 64 (`EX_USAGE`), everything else that goes wrong with 1. Results go
-//! to standard output, everything else to standard error.
+//! in the configuration end with 64 (`EX_USAGE`), everything else that goes wrong with 1. Results
+//! go to standard output, everything else to standard error.
 
 mod check_config;
 mod failure;

@@ -42,8 +42,8 @@ section! {
         secret_file: Option<PathBuf> = None;
         /// File with public keys (JWKS). Read again when it changes.
         jwks_file: Option<PathBuf> = None;
-        /// URL of public keys (JWKS): https with a certificate of a public CA, or http on a loopback
-        /// address. While it does not answer, the keys last read stay in use.
+        /// URL of public keys (JWKS): https with a certificate of a public CA, or http on a
+        /// loopback address. While it does not answer, the keys last read stay in use.
         jwks_url: Option<String> = None;
         /// How often the keys are read again. Long keeps a withdrawn key alive that much longer.
         jwks_refresh: Span = Span::from_secs(300), in Span::from_secs(1) => Span::from_secs(86_400);
