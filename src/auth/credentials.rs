@@ -14,7 +14,7 @@ pub struct Credentials<'a> {
     pub auth: Option<&'a str>,
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
-    /// The header `Cookie`; where HTTP/2 splits it, joined again with `; ` (RFC 9113 section 8.2.3).
+    /// The header `Cookie`; where HTTP/2 splits it (RFC 9113 section 8.2.3), joined with `; `.
     pub cookie: Option<&'a str>,
 }
 

@@ -1,7 +1,8 @@
 //! One GET of a small document: https, or http on a loopback address, bounded in time and size.
 //!
-//! Each fetch has a connection of its own: they are minutes apart. Redirects are not followed, since
-//! they would lead to an address that nobody configured. Certificates must be from a public CA.
+//! Each fetch has a connection of its own: they are minutes apart. Redirects are not followed,
+//! since they would lead to an address that nobody configured. Certificates must be from a public
+//! CA.
 
 use std::time::Duration;
 

@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matching_agrees_with_the_plain_definition(pattern in "[ab*]{0,8}", name in "[ab]{0,10}") {
+        fn it_agrees_with_the_plain_definition(pattern in "[ab*]{0,8}", name in "[ab]{0,10}") {
             prop_assert_eq!(matches(&pattern, &name), plain(pattern.as_bytes(), name.as_bytes()));
         }
     }

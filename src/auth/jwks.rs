@@ -1,9 +1,9 @@
 //! Where public keys come from: a file or a URL, read again in the background.
 //!
-//! Stale is better than none: while the source cannot be read, or holds no usable key, the keys last
-//! read stay in use. A token that names an unknown key asks for one more reading, at most one per
-//! cooldown whatever clients send. All reading is done by [`Jwks::run`], so that a client that hangs
-//! up midway cannot break off what others wait for.
+//! Stale is better than none: while the source cannot be read, or holds no usable key, the keys
+//! last read stay in use. A token that names an unknown key asks for one more reading, at most one
+//! per cooldown whatever clients send. All reading is done by [`Jwks::run`], so that a client that
+//! hangs up midway cannot break off what others wait for.
 
 use std::fs;
 use std::io;

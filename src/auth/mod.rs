@@ -107,8 +107,8 @@ impl Authenticator {
         })))
     }
 
-    /// Finds the token in what a client sent and verifies it. Waits only when the token names a key that is not known yet, for one reading of the
-    /// keys. Cancel-safe.
+    /// Finds the token in what a client sent and verifies it. Waits only when the token names a key
+    /// that is not known yet, for one reading of the keys. Cancel-safe.
     ///
     /// # Errors
     /// Why the client is not let in.

@@ -2,8 +2,8 @@
 //!
 //! Three stages: a TOML file, then environment variables `VESTIBULE__SECTION__KEY`, then flags;
 //! each overrides the one before. All of it is read to the end and every mistake is reported at
-//! once ([`Mistakes`]), with the key, the value and what is allowed. A [`Config`] that exists has been
-//! checked, also across sections. Parts get their own section by value, never the whole.
+//! once ([`Mistakes`]), with the key, the value and what is allowed. A [`Config`] that exists has
+//! been checked, also across sections. Parts get their own section by value, never the whole.
 //!
 //! This is the only place that reads the environment. Files that the configuration names (secrets,
 //! keys, certificates) are read by the parts that use them.

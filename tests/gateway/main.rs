@@ -1,1 +1,3 @@
 //! Whole nodes, real sockets.
+
+mod cli;

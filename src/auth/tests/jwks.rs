@@ -257,6 +257,25 @@ async fn a_key_file_is_read_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_speaks_no_tls_is_refused_behind_https() {
+    let server = Server::start(&key_set(&[&Signer::p256("1")]));
+    let url = format!("https://{}/keys", server.address);
+    let config = config::Auth {
+        jwks_url: Some(url),
+        ..token_config()
+    };
+    let authenticator = Authenticator::open(config, Path::new("unused")).unwrap();
+    let error = authenticator.refresh().await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot fetch the keys from https://"),
+        "{error}"
+    );
+    assert!(!authenticator.is_ready());
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = config::Auth {

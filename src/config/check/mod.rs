@@ -134,7 +134,9 @@ fn is_directive(text: &str) -> bool {
         .rsplit_once('=')
         .unwrap_or_else(|| ("vestibule", text.trim()));
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
-    LEVELS.contains(&level) && !part.is_empty() && part.chars().all(is_part)
+    LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
+        && !part.is_empty()
+        && part.chars().all(is_part)
 }
 
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];

@@ -42,8 +42,8 @@ section! {
         secret_file: Option<PathBuf> = None;
         /// File with public keys (JWKS). Read again when it changes.
         jwks_file: Option<PathBuf> = None;
-        /// URL of public keys (JWKS): https, or http on a loopback address. While it does not
-        /// answer, the keys last read stay in use.
+        /// URL of public keys (JWKS): https with a certificate of a public CA, or http on a
+        /// loopback address. While it does not answer, the keys last read stay in use.
         jwks_url: Option<String> = None;
         /// How often the keys are read again. Long keeps a withdrawn key alive that much longer.
         jwks_refresh: Span = Span::from_secs(300), in Span::from_secs(1) => Span::from_secs(86_400);
@@ -62,6 +62,7 @@ section! {
         /// How far clocks may differ, in judging `exp`, `nbf` and `iat`.
         leeway: Span = Span::from_secs(60), in Span::from_millis(0) => Span::from_secs(300);
         /// Name of the cookie in which a browser may send the token. Empty: cookies are not read.
+        /// With it, edge.origins is what keeps other websites from acting as their visitors.
         cookie: Option<String> = None;
     }
 }

@@ -40,7 +40,7 @@ section! {
         /// Addresses whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Empty: nobody's.
         /// Too wide and a client can claim any address.
         trusted_proxies: Vec<IpNet> = Vec::new();
-        /// Origins of other websites whose pages may connect, like "https://app.example.com"; "*"
+        /// Origins of other websites whose pages may connect, like `https://app.example.com`; "*"
         /// allows all. The node's own origin and clients that send none are always allowed.
         origins: Vec<Origin> = Vec::new();
         /// Whether HTTP/2 is offered (WebSockets use HTTP/1.1 in any case).
