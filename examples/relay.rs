@@ -7,9 +7,16 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
+use serde::Deserialize;
 use vestibule::app::library::Library;
 use vestibule::server::Server;
 use vestibule::types::RoomName;
+
+/// What decides where an event goes; the rest is passed on as it came.
+#[derive(Deserialize)]
+struct Publish {
+    room: String,
+}
 
 #[derive(Parser)]
 struct Flags {
@@ -28,8 +35,8 @@ fn main() -> anyhow::Result<()> {
             event.ack(());
         });
         root.on("publish", |socket, event| {
-            if let Ok(room) = event.arg::<String>(0) {
-                socket.everybody().to(&room).emit_raw("event", event.rest());
+            if let Ok(to) = event.arg::<Publish>(0) {
+                socket.everybody().to(&to.room).emit_raw("event", event.rest());
             }
         });
         root.on("echo", |_, event| {

@@ -1,10 +1,55 @@
-//! `vestibule serve`: a placeholder until the node comes.
+//! `vestibule serve`: one node, until it is told to stop.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tracing::info;
 
 use super::Failure;
-use crate::config::Config;
+use crate::app::App;
+use crate::config::{Config, LogFormat};
+use crate::lifecycle::signal::Signals;
+use crate::telemetry::log::{self, Format};
+use crate::telemetry::metrics;
 
-/// Runs one node until it is told to stop, then drains it.
+/// Runs one node until SIGTERM or SIGINT, then drains it; a second signal ends it at once.
+///
+/// # Errors
+/// When the node cannot be built, or a part of it failed.
 pub async fn serve(config: Config) -> Result<(), Failure> {
-    let address = config.edge.listen;
-    Err(anyhow::anyhow!("serving on {address} is not built in").into())
+    let format = match config.telemetry.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    log::init(format, &config.telemetry.log_level).map_err(anyhow::Error::from)?;
+    metrics::describe_all();
+    let mut signals = Signals::new().map_err(|error| Failure::new("cannot take signals", error))?;
+    let app = App::build(config).await.map_err(anyhow::Error::from)?;
+    let scheme = if app.is_secure() { "https" } else { "http" };
+    for (name, address) in app.addresses() {
+        info!(%name, %address, "listening");
+    }
+    let [(_, clients), _] = app.addresses();
+    // On standard output, for people and scripts: where to go.
+    super::print(&format!("open {scheme}://{clients}/\n"))?;
+    let (first, second) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let run = {
+        let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+        app.run(
+            async move { first.notified().await },
+            async move { second.notified().await },
+        )
+    };
+    let listen = async move {
+        for told in [first, second] {
+            let signal = signals.next().await;
+            info!(signal = signal.name(), "draining; a second signal ends at once");
+            told.notify_one();
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = listen => Ok(()),
+        result = Box::pin(run) => Ok(result.map_err(anyhow::Error::from)?),
+    }
 }
