@@ -1,0 +1,50 @@
+# Everyday commands. `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup test check-fast lint conformance bench fuzz
+
+# More arguments for the node, e.g. make run ARGS='--listen 127.0.0.1:9000'
+ARGS ?=
+# Checkouts of the official protocol repositories, for make conformance
+ENGINE_IO_PROTOCOL ?=
+SOCKET_IO_PROTOCOL ?=
+# For make fuzz: how long each target runs, and a toolchain that has the sanitizers
+FUZZ_SECONDS ?= 60
+FUZZ_TOOLCHAIN ?= nightly
+
+help: ## Lists these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+run: ## Builds and starts a node; it prints the address of the demo page
+	cargo run --quiet --release --bin vestibule -- serve $(ARGS)
+
+setup: ## Installs what building and testing need and this machine lacks
+	@scripts/setup.sh
+
+test: setup ## Runs all tests, with real clients and a real browser
+	cargo test
+	node --test --test-concurrency=1 tests/conformance/*.test.js
+
+check-fast: ## Compiles everything and runs the tests that need no node
+	cargo check --all-targets
+	cargo test --lib --test tidy
+
+lint: ## Formatting, clippy and documentation, with warnings as errors
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
+
+conformance: setup ## The wire protocols; ENGINE_IO_PROTOCOL=DIR SOCKET_IO_PROTOCOL=DIR adds the official suites
+	cargo build --release --example conformance
+	node --test --test-concurrency=1 tests/conformance/*.test.js
+ifneq ($(and $(ENGINE_IO_PROTOCOL),$(SOCKET_IO_PROTOCOL)),)
+	scripts/official-suites.sh $(ENGINE_IO_PROTOCOL) $(SOCKET_IO_PROTOCOL)
+endif
+
+bench: setup ## Measures this node and Node's socket.io in one run
+	node bench/run.mjs $(ARGS)
+
+fuzz: ## Fuzzes each target in fuzz/ for FUZZ_SECONDS
+	cd fuzz && for target in $$(cargo +$(FUZZ_TOOLCHAIN) fuzz list); do \
+		cargo +$(FUZZ_TOOLCHAIN) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done

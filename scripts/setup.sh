@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and this machine lacks; says nothing when all is there.
+#
+#   scripts/setup.sh
+#
+# As root, or with sudo for the Debian packages. Rust and Node.js are not installed here, only asked
+# for: a machine's owner has chosen them. Safe to run twice, also at the same time.
+
+set -euo pipefail
+
+readonly rust_min=1.95
+readonly node_min=20
+
+cd "$(dirname "$0")/.."
+
+# One at a time in this checkout; apt has a lock of its own.
+exec 9<"scripts/setup.sh"
+flock 9
+
+fail() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+is_at_least() { # is_at_least MINIMUM FOUND
+  [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
+}
+
+require_rust() {
+  command -v cargo >/dev/null || fail "needs Rust $rust_min or later: https://rustup.rs"
+  local found
+  found=$(rustc --version | cut -d' ' -f2)
+  is_at_least "$rust_min" "$found" || fail "needs Rust $rust_min or later, found $found"
+  local part
+  for part in fmt clippy; do
+    cargo "$part" --version >/dev/null 2>&1 || fail "needs cargo $part: rustup component add rustfmt clippy"
+  done
+}
+
+require_node() {
+  local tool found
+  for tool in node npm; do
+    command -v "$tool" >/dev/null ||
+      fail "needs Node.js $node_min or later with npm, for the client tests: https://nodejs.org"
+  done
+  found=$(node --version | tr -d v)
+  is_at_least "$node_min" "$found" || fail "needs Node.js $node_min or later, found $found"
+}
+
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    fail "needs root or sudo for: $*"
+  fi
+}
+
+apt() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@"
+}
+
+install_packages() {
+  local packages=()
+  command -v cc >/dev/null || packages+=(build-essential)
+  [[ -x ${VESTIBULE_CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
+  ((${#packages[@]} > 0)) || return 0
+  command -v apt-get >/dev/null || fail "please install: ${packages[*]} (VESTIBULE_CHROMIUM names another Chromium)"
+  echo "setup: installing ${packages[*]}" >&2
+  apt update >&2
+  apt install -y --no-install-recommends "${packages[@]}" >&2
+}
+
+# The stamp holds the lock file that was installed, so that a changed one is installed anew.
+install_node_packages() {
+  local stamp=tests/clients/node_modules/.installed
+  ! cmp --silent tests/clients/package-lock.json "$stamp" || return 0
+  echo "setup: installing the packages of tests/clients" >&2
+  (cd tests/clients && npm ci --no-audit --no-fund --loglevel=error >&2)
+  cp tests/clients/package-lock.json "$stamp"
+}
+
+require_rust
+require_node
+install_packages
+install_node_packages
