@@ -109,10 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_by_field() {
-        assert_eq!(
-            send("{}", 0).unwrap_err().field.as_deref(),
-            Some("conversationId")
-        );
+        assert_eq!(send("{}", 0).unwrap_err().field.as_deref(), Some("content"));
         let long = format!(
             r#"{{"conversationId":"1","content":"x","clientMessageId":"{}"}}"#,
             "x".repeat(129)

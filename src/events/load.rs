@@ -143,12 +143,30 @@ fn check_row(section: &mut Section, row: &Row, limiters: &[Limiter]) {
     let is_durable = row.durability == Durability::Durable;
     let is_shown = row.room.is_some() && row.server.is_some();
     let rules = [
-        (is_durable && row.topic.is_none(), "a durable event needs topic"),
-        (!is_durable && row.topic.is_some(), "an ephemeral event has no topic"),
-        (!is_durable && row.is_in_timeline, "an ephemeral event has no place in the timeline"),
-        (!is_durable && !is_shown, "an ephemeral event needs room and server to be seen at all"),
-        (row.is_in_timeline && !is_shown, "an event in the timeline needs room and server"),
-        (row.server.is_some() && row.room.is_none(), "a server event needs room"),
+        (
+            is_durable && row.topic.is_none(),
+            "a durable event needs topic",
+        ),
+        (
+            !is_durable && row.topic.is_some(),
+            "an ephemeral event has no topic",
+        ),
+        (
+            !is_durable && row.is_in_timeline,
+            "an ephemeral event has no place in the timeline",
+        ),
+        (
+            !is_durable && !is_shown,
+            "an ephemeral event needs room and server to be seen at all",
+        ),
+        (
+            row.is_in_timeline && !is_shown,
+            "an event in the timeline needs room and server",
+        ),
+        (
+            row.server.is_some() && row.room.is_none(),
+            "a server event needs room",
+        ),
     ];
     for (_, mistake) in rules.into_iter().filter(|(is_broken, _)| *is_broken) {
         section.wrong(mistake);

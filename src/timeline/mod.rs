@@ -54,8 +54,8 @@ impl Default for Limits {
             keep_min: 50,
             ttl: Duration::from_secs(3_600),
             dedup_window: Duration::from_secs(20 * 60),
-            // 30 messages a minute of 100 busy members fill 60,000 in the default window.
-            ids_max: 65_536,
+            // 800 events a second for the whole default window; about 130 MB for such a room.
+            ids_max: 1_000_000,
             bytes_max: 256 << 20,
         }
     }
