@@ -1,1 +1,5 @@
 //! One suite for each port.
+
+mod bus;
+mod owners;
+mod timeline;
