@@ -1,1 +1,7 @@
-//! Not written yet.
+//! Connections to what is outside the process: opened, watched and closed here.
+//!
+//! No business words: what is written and read is decided by the parts that own it.
+
+mod folder;
+pub mod sql;
+pub mod writer;
