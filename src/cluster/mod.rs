@@ -1,1 +1,5 @@
-//! Not written yet.
+//! What nodes, and the workers of a node, tell each other.
+
+pub mod bus;
+
+mod memory;

@@ -142,6 +142,10 @@ text_id! {
     UserId, "user id", |text| check_text("user id", text, 128)
 }
 text_id! {
+    /// A conversation, as its room `conversation:{id}` carries it. At most 128 bytes.
+    ConversationId, "conversation id", |text| check_text("conversation id", text, 128)
+}
+text_id! {
     /// A domain event. At most 64 bytes.
     EventId, "event id", |text| check_text("event id", text, 64)
 }

@@ -13,7 +13,7 @@ mod units;
 
 pub use close::CloseReason;
 pub use error::{Code, Kind, Problem};
-pub use ids::{EventId, IdError, NodeId, RoomName, SessionId, SocketId, UserId};
+pub use ids::{ConversationId, EventId, IdError, NodeId, RoomName, SessionId, SocketId, UserId};
 pub use position::{Epoch, Position, PositionError, Seq, ShardId, ShardPosition, ShardSeq};
 pub use secret::Secret;
 pub use time::{Timestamp, TimestampError};
