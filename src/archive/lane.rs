@@ -15,7 +15,10 @@ pub(super) struct ArchiveLane {
 
 impl ArchiveLane {
     pub(super) const fn new(queue: Arc<Queue>) -> Self {
-        Self { queue, batch: Vec::new() }
+        Self {
+            queue,
+            batch: Vec::new(),
+        }
     }
 }
 
@@ -27,7 +30,11 @@ impl Lane for ArchiveLane {
 
     fn write<'a>(&'a mut self, connection: &'a mut database::Connection) -> Writing<'a> {
         Box::pin(async {
-            let rows: Vec<_> = self.batch.iter().flat_map(|pending| &pending.rows).collect();
+            let rows: Vec<_> = self
+                .batch
+                .iter()
+                .flat_map(|pending| &pending.rows)
+                .collect();
             sql::upsert(connection, &rows).await
         })
     }
@@ -38,7 +45,10 @@ impl Lane for ArchiveLane {
                 metrics::counter!("archive_rows_total").increment(pending.rows.len() as u64);
             }
             // Whoever gave up waiting has dropped the other end.
-            pending.done.send(outcome.clone().map_err(Error::Storage)).ok();
+            pending
+                .done
+                .send(outcome.clone().map_err(Error::Storage))
+                .ok();
         }
     }
 }

@@ -67,12 +67,18 @@ impl Consumer {
         let place = |index, partition| {
             let committed = stored.offsets.get(&(index, partition)).copied();
             let at = committed.unwrap_or(0);
-            Place { next: at, stored: at, committed }
+            Place {
+                next: at,
+                stored: at,
+                committed,
+            }
         };
         let places = topics.iter().map(|(index, partitions)| TopicPlace {
             name: core.topics.name(*index),
             index: *index,
-            partitions: (0..*partitions).map(|partition| place(*index, partition)).collect(),
+            partitions: (0..*partitions)
+                .map(|partition| place(*index, partition))
+                .collect(),
         });
         let end = core.recent.end();
         // A topic that the group has not read before has records before its row.
@@ -81,7 +87,11 @@ impl Consumer {
         let row = if knows_all { stored.row.max(1) } else { 1 };
         Ok(Self {
             topics: places.collect(),
-            scan: Scan { topics: topics.into_iter().map(|(index, _)| index).collect(), row, log },
+            scan: Scan {
+                topics: topics.into_iter().map(|(index, _)| index).collect(),
+                row,
+                log,
+            },
             group,
             end,
             open: VecDeque::new(),
@@ -120,7 +130,10 @@ impl Consumer {
     /// stored since the last commit. When cancelled, it may or may not have been done.
     pub async fn commit(&mut self, metadata: &str) -> Result<(), Error> {
         let row = self.low();
-        let offsets: Vec<_> = self.changed().map(|(t, p, place)| (t, p, place.stored)).collect();
+        let offsets: Vec<_> = self
+            .changed()
+            .map(|(t, p, place)| (t, p, place.stored))
+            .collect();
         // The row alone is worth a write only now and then, for retention and the next start.
         if offsets.is_empty() && row < self.committed_row + ROWS_WITHOUT_COMMIT {
             return Ok(());
@@ -136,7 +149,11 @@ impl Consumer {
             EventLog::Sql(log) => log.commit(commit).await?,
         }
         self.committed_row = row;
-        for place in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        for place in self
+            .topics
+            .iter_mut()
+            .flat_map(|topic| &mut topic.partitions)
+        {
             place.committed = Some(place.stored);
         }
         Ok(())
@@ -146,11 +163,18 @@ impl Consumer {
     /// the oldest there is). Going back also takes back what was stored. Other partitions go on
     /// where they were.
     pub async fn seek(&mut self, topic: &str, partition: u32, offset: u64) -> Result<(), Error> {
-        let Some(index) = self.topics.iter().find(|t| &*t.name == topic).map(|t| t.index) else {
+        let Some(index) = self
+            .topics
+            .iter()
+            .find(|t| &*t.name == topic)
+            .map(|t| t.index)
+        else {
             return Ok(());
         };
         let row = self.scan.find((index, partition), offset).await?;
-        let Some(place) = self.place(topic, partition) else { return Ok(()) };
+        let Some(place) = self.place(topic, partition) else {
+            return Ok(());
+        };
         place.next = offset;
         place.stored = place.stored.min(offset);
         if row < self.scan.row {
@@ -165,13 +189,20 @@ impl Consumer {
     fn hand_out(&mut self, found: Vec<(Row, Entry)>) -> Vec<Record> {
         let mut records = Vec::with_capacity(found.len());
         for (row, Entry { topic, record }) in found {
-            let Some(slot) = self.topics.iter().position(|t| t.index == topic) else { continue };
+            let Some(slot) = self.topics.iter().position(|t| t.index == topic) else {
+                continue;
+            };
             let partition = record.partition;
             let Some(place) = self.topics[slot].partitions.get_mut(partition as usize) else {
                 continue;
             };
             if record.offset >= place.stored {
-                self.open.push_back(Open { row, topic: slot, partition, offset: record.offset });
+                self.open.push_back(Open {
+                    row,
+                    topic: slot,
+                    partition,
+                    offset: record.offset,
+                });
             }
             if record.offset >= place.next {
                 place.next = record.offset + 1;
@@ -188,7 +219,11 @@ impl Consumer {
 
     /// The row before which everything is done.
     fn low(&mut self) -> Row {
-        while self.open.front().is_some_and(|open| open.is_done(&self.topics)) {
+        while self
+            .open
+            .front()
+            .is_some_and(|open| open.is_done(&self.topics))
+        {
             self.open.pop_front();
         }
         self.open.front().map_or(self.scan.row, |open| open.row)
@@ -197,7 +232,11 @@ impl Consumer {
     fn changed(&self) -> impl Iterator<Item = (TopicIndex, u32, Place)> {
         self.topics
             .iter()
-            .flat_map(|topic| (0..).zip(&topic.partitions).map(|(p, place)| (topic.index, p, *place)))
+            .flat_map(|topic| {
+                (0..)
+                    .zip(&topic.partitions)
+                    .map(|(p, place)| (topic.index, p, *place))
+            })
             .filter(|(_, _, place)| place.committed != Some(place.stored))
     }
 

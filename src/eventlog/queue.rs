@@ -112,7 +112,11 @@ impl Queue {
             at,
             is_closed: false,
         };
-        Self { bounds, state: Mutex::new(state), bell }
+        Self {
+            bounds,
+            state: Mutex::new(state),
+            bell,
+        }
     }
 
     /// Enqueues a record behind all that were enqueued before.
@@ -131,7 +135,11 @@ impl Queue {
         if load.records > 0
             && let Some((what, _, limit)) = full.into_iter().find(|(_, now, limit)| now > limit)
         {
-            return Err(Error::Overloaded { what, limit, retry_after: RETRY_AFTER_LOAD });
+            return Err(Error::Overloaded {
+                what,
+                limit,
+                retry_after: RETRY_AFTER_LOAD,
+            });
         }
         load.records += 1;
         load.bytes += bytes;
@@ -153,7 +161,11 @@ impl Queue {
         state.commits.retain(|waiting| !waiting.done.is_closed());
         if state.commits.len() == COMMITS_MAX {
             let retry_after = RETRY_AFTER_LOAD;
-            return Err(Error::Overloaded { what: "commits", limit: COMMITS_MAX, retry_after });
+            return Err(Error::Overloaded {
+                what: "commits",
+                limit: COMMITS_MAX,
+                retry_after,
+            });
         }
         state.commits.push(commit);
         drop(state);
@@ -181,10 +193,19 @@ impl Queue {
             bytes += size(pending);
             bytes <= BATCH_BYTES_MAX
         };
-        let count = state.records.iter().take(self.bounds.batch_records).take_while(fits).count();
+        let count = state
+            .records
+            .iter()
+            .take(self.bounds.batch_records)
+            .take_while(fits)
+            .count();
         let count = count.max(1).min(state.records.len());
         let records = state.records.drain(..count).collect();
-        Batch { records, commits: std::mem::take(&mut state.commits), trim: state.trim.take() }
+        Batch {
+            records,
+            commits: std::mem::take(&mut state.commits),
+            trim: state.trim.take(),
+        }
     }
 
     /// Records are durable or refused: others may come.

@@ -1,5 +1,9 @@
-//! One suite for each port.
+//! What every backend of a port has to do, one suite per port, run on each backend.
+//!
+//! A claim tests the contract alone: nothing in it may depend on how a backend keeps its promise.
+//! What only embedded mode promises (one total order, the file surviving a kill) stands apart.
 
-mod bus;
-mod owners;
-mod timeline;
+mod archive;
+mod crash;
+mod eventlog;
+mod sqlite;
