@@ -65,6 +65,9 @@ impl Backends {
             .await
             .with_context(|| format!("the data folder {} cannot be used", config.data.display()))?;
         let authenticator = Authenticator::open(config.auth.clone(), &config.data)?;
+        if let Err(error) = authenticator.refresh().await {
+            tracing::warn!(%error, "public keys could not be read; tokens are refused until they are");
+        }
         let log = EventLog::sql(&database, log_options(config)).await?;
         let archive = Archive::sql(&database);
         let timeline = Timeline::Memory(timeline::Memory::new(timeline_limits(config)));

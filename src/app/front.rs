@@ -136,6 +136,7 @@ fn spawn(task: impl Future<Output = ()> + 'static) {
 /// Hot paths count in plain cells; once a second the sums go to the metrics.
 async fn count(local: Rc<Local>) {
     let mut timer = tokio::time::interval(COUNT_EVERY);
+    let mut shown = (0.0, 0.0);
     loop {
         timer.tick().await;
         let counts = local.hub().take_counts();
@@ -143,7 +144,17 @@ async fn count(local: Rc<Local>) {
         metrics::ROOMS_DELIVERIES.add(counts.deliveries);
         metrics::ROOMS_OUTBOX_DROPPED.add(counts.dropped);
         metrics::ROOMS_OUTBOX_OVERFLOWS.add(counts.overflows);
+        // Each worker adds its change, so that the gauges are sums over the workers.
+        let (rooms, members) = local.hub().sizes();
+        let now = (count_of(rooms), count_of(members));
+        metrics::ROOMS_OPEN.add(now.0 - shown.0);
+        metrics::ROOMS_MEMBERS.add(now.1 - shown.1);
+        shown = now;
     }
+}
+
+fn count_of(n: usize) -> f64 {
+    f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
 fn options(parts: &Parts) -> Options {

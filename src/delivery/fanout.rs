@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
@@ -21,7 +21,8 @@ use crate::events::{Catalogue, Envelope, view};
 use crate::protocol::socketio::encode;
 use crate::rooms::{Broadcast, Hold, Hub, NamespaceId, Reach};
 use crate::server::Socket;
-use crate::types::{RoomName, ShardId, ShardPosition};
+use crate::telemetry::metrics;
+use crate::types::{RoomName, ShardId, ShardPosition, Timestamp};
 
 /// A socket is in the room from `at` on; what it is sent waits until `hold` is released.
 pub struct Attached {
@@ -128,6 +129,8 @@ impl Fanout {
         let shown = Envelope::parse(&publication.payload)
             .map_err(|error| error.to_string())
             .and_then(|envelope| {
+                let now = Timestamp::from(SystemTime::now());
+                metrics::DELIVERY_TIME.record(now.since(envelope.timestamp));
                 view(&self.catalogue, &envelope, publication.position).map_err(|e| e.to_string())
             });
         match shown {

@@ -10,6 +10,7 @@ use super::{Context, Session, now, reply};
 use crate::auth::permissions;
 use crate::delivery::history::{Missed, Shown};
 use crate::server::{Ack, Event, Json, Namespace, Socket};
+use crate::telemetry::metrics;
 use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq};
 
 /// What the client asks.
@@ -42,7 +43,9 @@ const ATTACH_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     let context = Arc::clone(context);
+    let received = metrics::EVENTS_RECEIVED.of(["join:conversation"]);
     namespace.on_async("join:conversation", move |socket, event| {
+        received.add(1);
         let context = Arc::clone(&context);
         async move { join(&context, &socket, event).await }
     });

@@ -20,6 +20,8 @@ use crate::protocol::socketio::attachments::Assembler;
 use crate::protocol::socketio::decode::{self, Decoded};
 use crate::protocol::socketio::encode;
 use crate::rooms::Outbox;
+use crate::telemetry::labels::Packet;
+use crate::telemetry::metrics;
 use crate::types::CloseReason;
 
 /// Settings of Socket.IO connections.
@@ -99,6 +101,7 @@ impl Client {
     pub fn is_paused(&self, waker: &Waker) -> bool {
         let is_full = self.flow.count.get() >= self.local.options().in_flight_max;
         if is_full {
+            metrics::HANDLERS_PAUSED.add(1);
             self.flow.reader.set(Some(waker.clone()));
         }
         is_full
@@ -152,6 +155,7 @@ impl Client {
         let Some(mut assembler) = self.pending.borrow_mut().take() else {
             return Err(CloseReason::ParseError);
         };
+        metrics::PACKETS_RECEIVED.of(Packet::Attachment).add(1);
         match assembler.add(data) {
             Ok(None) => {
                 *self.pending.borrow_mut() = Some(assembler);
@@ -218,6 +222,7 @@ impl Client {
     }
 
     fn packet(&self, packet: &Decoded<'_>, attachments: Vec<Bytes>) -> Result<(), CloseReason> {
+        metrics::PACKETS_RECEIVED.of(kind(packet)).add(1);
         match packet {
             Decoded::Connect { namespace, auth } => self.connect(namespace, *auth),
             Decoded::Disconnect { namespace } => {
@@ -303,6 +308,17 @@ impl Client {
         let data = error.data.as_deref().map(RawValue::get);
         let frame = encode::connect_error(namespace, &error.message, data);
         self.local.hub().send(&self.outbox, frame);
+    }
+}
+
+const fn kind(packet: &Decoded<'_>) -> Packet {
+    match packet {
+        Decoded::Connect { .. } => Packet::Connect,
+        Decoded::Disconnect { .. } => Packet::Disconnect,
+        Decoded::Event { attachments: 0, .. } | Decoded::Nothing { .. } => Packet::Event,
+        Decoded::Event { .. } => Packet::BinaryEvent,
+        Decoded::Ack { attachments: 0, .. } => Packet::Ack,
+        Decoded::Ack { .. } => Packet::BinaryAck,
     }
 }
 

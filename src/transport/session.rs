@@ -19,7 +19,7 @@ use crate::protocol::engineio::session::{self as machine, Get, Post, Step, Tick}
 use crate::protocol::frame::Frame;
 use crate::rooms::{Link, Outbox};
 use crate::server::{Client, Handshake};
-use crate::telemetry::labels::Attempt;
+use crate::telemetry::labels::{Attempt, Packet};
 use crate::telemetry::metrics;
 use crate::types::{CloseReason, SessionId};
 
@@ -198,6 +198,7 @@ impl Session {
     /// Handles a POST's packets in order, as fast as the session's events in flight allow.
     pub(super) async fn post(self: Rc<Self>, body: String) -> Answer {
         let mut answer = Answer::Ok;
+        metrics::BYTES_RECEIVED.add(body.len() as u64);
         for item in payload::decode(&body) {
             poll_fn(|context| {
                 let is_paused = !self.is_over.get() && self.client.is_paused(context.waker());
@@ -322,6 +323,9 @@ impl Session {
 
     fn packet(&self, packet: (packet::Kind, &str)) -> Result<(), CloseReason> {
         let sessions = self.sessions.upgrade().ok_or(CloseReason::TransportClose)?;
+        if let Some(kind) = counted(packet.0) {
+            metrics::PACKETS_RECEIVED.of(kind).add(1);
+        }
         let timing = &sessions.settings().timing;
         let step = match packet {
             // Nearly every packet is one of these two; only the pong needs the time.
@@ -399,6 +403,7 @@ impl Session {
             frames.next().is_some_and(|frame| encoder.add(frame, max))
         }) {
             self.outbox.pop();
+            metrics::PACKETS_SENT.add(1);
         }
         encoder
     }
@@ -434,6 +439,18 @@ impl Session {
             tokio::time::sleep(time).await;
             session.leave_map();
         }));
+    }
+}
+
+/// How a packet is counted here; a message is counted as what it carries.
+const fn counted(kind: packet::Kind) -> Option<Packet> {
+    match kind {
+        packet::Kind::Close => Some(Packet::Close),
+        packet::Kind::Ping => Some(Packet::Ping),
+        packet::Kind::Pong => Some(Packet::Pong),
+        packet::Kind::Upgrade => Some(Packet::Upgrade),
+        packet::Kind::Open | packet::Kind::Noop => Some(Packet::Noop),
+        packet::Kind::Message => None,
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::stream::Stream;
 use crate::protocol::frame::Frame;
 use crate::rooms::Outbox;
+use crate::telemetry::metrics;
 use crate::types::CloseReason;
 
 /// What a WebSocket's messages are for.
@@ -162,14 +163,19 @@ impl WebSocket {
 
     /// Takes the frames that are out of the queue.
     fn advance(&self, outbox: &Outbox, mut written: usize) {
+        let (mut packets, mut bytes) = (0, 0);
         while let Some(length) = outbox.peek(1, |frames| frames.next().map(Frame::len)) {
             if written < length {
                 break;
             }
             written -= length;
+            bytes += length as u64;
+            packets += 1;
             outbox.pop();
         }
         self.written.set(written);
+        metrics::PACKETS_SENT.add(packets);
+        metrics::BYTES_SENT.add(bytes);
     }
 
     /// Reads and writes until the connection is over, then tells the route.
@@ -344,6 +350,7 @@ async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), C
     loop {
         let (opcode, is_last, payload) = next_frame(&mut reader).await.map_err(|e| reason(&e))?;
         used += frame_bytes(payload.len());
+        metrics::BYTES_RECEIVED.add(payload.len() as u64);
         if used > handed.get() {
             // Shorter than a masked frame can be: RFC 6455 section 5.1 has clients mask.
             return Err(CloseReason::TransportError);

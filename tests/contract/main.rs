@@ -4,6 +4,8 @@
 //! What only embedded mode promises (one total order, the file surviving a kill) stands apart.
 
 mod archive;
+mod bus;
 mod crash;
 mod eventlog;
 mod sqlite;
+mod timeline;
