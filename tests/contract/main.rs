@@ -7,5 +7,6 @@ mod archive;
 mod bus;
 mod crash;
 mod eventlog;
+mod owners;
 mod sqlite;
 mod timeline;
