@@ -1,9 +1,12 @@
 //! Emitting to rooms from anywhere.
 
 use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use super::args::{Args, IntoArgs};
-use super::local::{Command, Mailboxes, current};
+use super::lanes::Order;
+use super::local::{Local, Mailboxes, current};
 use super::namespace::Server;
 use crate::protocol::frame::Frame;
 use crate::protocol::socketio::encode;
@@ -74,37 +77,10 @@ impl Io {
         }
     }
 
-    /// Hands a broadcast to every worker: to this thread's own at once, so that a socket is sent
-    /// everything in the order in which its handlers emitted it.
-    fn broadcast(&self, broadcast: &Broadcast) -> Result<(), Overloaded> {
-        let own = current(|local| {
-            local.hub().broadcast(broadcast);
-            local.index()
-        });
-        let mut result = Ok(());
-        for (index, mailbox) in self.mailboxes.all().iter().enumerate() {
-            if Some(index) != own
-                && mailbox.try_send(Command::Broadcast(Box::new(broadcast.clone()))).is_err()
-            {
-                result = Err(Overloaded);
-            }
-        }
-        result
-    }
-
-    fn run(&self, act: impl Fn(&std::rc::Rc<super::local::Local>) + Send + Clone + 'static) -> Result<(), Overloaded> {
-        let own = current(|local| {
-            act(local);
-            local.index()
-        });
-        let mut result = Ok(());
-        for (index, mailbox) in self.mailboxes.all().iter().enumerate() {
-            let act = act.clone();
-            if Some(index) != own && mailbox.try_send(Command::Run(Box::new(move |local| act(local)))).is_err() {
-                result = Err(Overloaded);
-            }
-        }
-        result
+    /// Has every worker do something, in one order for all of them.
+    fn order(&self, order: &Order) -> Result<(), Overloaded> {
+        current(|local| local.order(order))
+            .unwrap_or_else(|| self.mailboxes.lanes().give(order, None).1)
     }
 }
 
@@ -208,9 +184,9 @@ impl Emitter {
 
     fn each(
         &self,
-        act: impl Fn(&std::rc::Rc<super::local::Local>) + Send + Clone + 'static,
+        act: impl Fn(&Rc<Local>) + Send + Sync + 'static,
     ) -> Result<(), Overloaded> {
-        if self.is_nobody { Ok(()) } else { self.io.run(act) }
+        if self.is_nobody { Ok(()) } else { self.io.order(&Order::Run(Arc::new(act))) }
     }
 
     fn namespace_name(&self) -> &str {
@@ -221,10 +197,7 @@ impl Emitter {
         if self.is_nobody {
             return Ok(());
         }
-        self.io.broadcast(&Broadcast {
-            reach: self.reach.clone(),
-            frame,
-            is_volatile: self.is_volatile,
-        })
+        let (reach, is_volatile) = (self.reach.clone(), self.is_volatile);
+        self.io.order(&Order::Broadcast(Box::new(Broadcast { reach, frame, is_volatile })))
     }
 }

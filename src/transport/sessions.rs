@@ -225,7 +225,7 @@ impl Sessions {
             }
             return;
         }
-        let command = crate::server::Command::Run(Box::new(move |_| {
+        let command = crate::server::Command(Box::new(move |_| {
             if let Some(here) = HERE.with_borrow(Clone::clone) {
                 act(&here);
             }
