@@ -41,8 +41,11 @@ pub(super) struct WebSocket {
     outbox: RefCell<Option<Rc<Outbox>>>,
     /// Control frames (pongs, the probe's answer) that go before the outbox.
     control: RefCell<Vec<Frame>>,
-    /// Bytes of the oldest frame that are written already.
+    /// Bytes of the frame on its way that are written already.
     written: Cell<usize>,
+    /// Whether those bytes are of the first control frame, and not of the outbox's first frame: an
+    /// outbox may be given, or emptied, while a frame is partly out.
+    is_control: Cell<bool>,
     is_blocked: Cell<bool>,
     closing: Cell<Option<CloseReason>>,
     waker: RefCell<Option<Waker>>,
@@ -65,6 +68,7 @@ impl WebSocket {
             outbox: RefCell::new(None),
             control: RefCell::default(),
             written: Cell::new(0),
+            is_control: Cell::new(false),
             is_blocked: Cell::new(false),
             closing: Cell::new(None),
             waker: RefCell::new(None),
@@ -126,9 +130,10 @@ impl WebSocket {
             let outbox = self.outbox.borrow();
             let offset = self.written.get();
             let mut control = self.control.borrow_mut();
-            // A frame that is partly out goes on before anything else; `written` always belongs to
-            // the frame that is first in this order, so control frames wait for it.
-            let write = if !control.is_empty() && (offset == 0 || outbox.is_none()) {
+            // A frame that is partly out goes on before anything else. Where its outbox was emptied
+            // under it, nothing can follow it any more.
+            let is_control = !control.is_empty() && (offset == 0 || self.is_control.get());
+            let write = if is_control {
                 let slices = [IoSlice::new(&control[0].wire()[offset..])];
                 Pin::new(&mut *stream).poll_write_vectored(context, &slices)
             } else if let Some(outbox) = outbox.as_ref().filter(|outbox| !outbox.is_empty()) {
@@ -138,16 +143,15 @@ impl WebSocket {
             } else {
                 break;
             };
-            let is_control = !control.is_empty() && (offset == 0 || outbox.is_none());
             match write {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) if is_control => {
-                    if offset + count == control[0].len() {
+                    let is_out = offset + count == control[0].len();
+                    if is_out {
                         control.remove(0);
-                        self.written.set(0);
-                    } else {
-                        self.written.set(offset + count);
                     }
+                    self.written.set(if is_out { 0 } else { offset + count });
+                    self.is_control.set(!is_out);
                 }
                 Poll::Ready(Ok(count)) => {
                     if let Some(outbox) = outbox.as_ref() {
@@ -439,5 +443,77 @@ fn reason(error: &WebSocketError) -> CloseReason {
             CloseReason::TransportClose
         }
         _ => CloseReason::TransportError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::Limits;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn pair() -> (Rc<WebSocket>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.writable().await.unwrap();
+        (WebSocket::new(Stream::plain(stream, Box::new(())), 1000), peer)
+    }
+
+    fn outbox() -> Rc<Outbox> {
+        Outbox::new(Limits { frames_max: 8, bytes_max: 64 << 20 })
+    }
+
+    /// Larger than what the kernel takes at once.
+    fn large() -> Frame {
+        Frame::text(&["4", &"x".repeat(32 << 20)])
+    }
+
+    async fn drained(socket: &Rc<WebSocket>, mut peer: TcpStream, expected: &[Frame]) {
+        let total = expected.iter().map(Frame::len).sum();
+        let mut bytes = vec![0; total];
+        let reading = async { peer.read_exact(&mut bytes).await.unwrap() };
+        let writing = poll_fn(|context| socket.poll_flush(context));
+        let (_, written) = tokio::join!(reading, writing);
+        written.unwrap();
+        let all: Vec<u8> = expected.iter().flat_map(|frame| frame.wire().to_vec()).collect();
+        assert!(bytes == all, "the peer got other bytes");
+    }
+
+    #[tokio::test]
+    async fn a_control_frame_that_is_partly_out_is_ended_before_a_new_outbox() {
+        let (socket, peer) = pair().await;
+        let (control, first) = (large(), Frame::text(&["4first"]));
+        socket.send_control(control.clone());
+        assert!(socket.is_blocked.get() && socket.written.get() > 0);
+        let outbox = outbox();
+        outbox.push(first.clone()).unwrap();
+        socket.serve(outbox);
+        drained(&socket, peer, &[control, first]).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_a_frame_whose_outbox_was_emptied_under_it() {
+        let (socket, mut peer) = pair().await;
+        let outbox = outbox();
+        outbox.push(large()).unwrap();
+        socket.serve(Rc::clone(&outbox));
+        socket.flush();
+        let written = socket.written.get();
+        assert!(socket.is_blocked.get() && written > 0);
+        outbox.close();
+        let mut bytes = Vec::new();
+        let finishing = Rc::clone(&socket).finish(CloseReason::SlowConsumer);
+        let reading = async {
+            let mut chunk = vec![0; 1 << 16];
+            while bytes.len() < written {
+                let count = peer.read(&mut chunk).await.unwrap();
+                bytes.extend_from_slice(&chunk[..count]);
+            }
+            assert_eq!(peer.read(&mut chunk).await.unwrap(), 0, "nothing but the end follows");
+            drop(peer);
+        };
+        tokio::join!(finishing, reading);
     }
 }
