@@ -12,7 +12,7 @@ use crate::config::{Config, Mode};
 use crate::delivery::archive::Archiver;
 use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
-use crate::delivery::pump::Pump;
+use crate::delivery::pump::{self, Pump};
 use crate::delivery::restore;
 use crate::eventlog::{self, EventLog, Retention};
 use crate::events::Catalogue;
@@ -110,6 +110,19 @@ impl Backends {
         tasks.spawn(TaskKind::Sweeper, retention.run(async move {
             stop.reached(Phase::Flushing).await;
         }));
+    }
+
+    /// Resolves when the pump has applied what the log held at start. Before that a room's top may be
+    /// below what a client was shown, and a rejoin would be told to reload.
+    pub(super) async fn caught_up(&self) {
+        loop {
+            let lag = self.log.lag();
+            let mut pump = lag.iter().filter(|lag| &*lag.group == pump::GROUP).peekable();
+            if pump.peek().is_some() && pump.all(|lag| lag.records == 0) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// Writes what waits and closes the stores.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Context, Session, now, reply};
 use crate::auth::permissions;
@@ -19,7 +20,7 @@ use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq};
 struct Request {
     conversation_id: String,
     #[serde(default)]
-    after: Option<Position>,
+    after: Option<Box<RawValue>>,
 }
 
 /// What it is told.
@@ -65,7 +66,8 @@ async fn try_join(
     session: &Rc<Session>,
     (event, ack): (&Event, &Option<Ack>),
 ) -> Result<(), Problem> {
-    let request: Request = event.arg(0)?;
+    let request: Request = reply::object(event)?;
+    let after = request.after.as_deref().map(after).transpose()?;
     let room = conversation(&request.conversation_id)?;
     if session.identity.is_expired(now()) {
         return Err(Problem::new(Code::Unauthenticated, "the token has expired; connect with a new one"));
@@ -82,7 +84,7 @@ async fn try_join(
         Problem::new(Code::Unavailable, "the room cannot be joined right now; try again")
             .retry_after(Duration::from_secs(1))
     })?;
-    let missed = context.history.missed(&room, request.after, attached.at).await;
+    let missed = context.history.missed(&room, after, attached.at).await;
     let Missed { top, events, reason, next } = match missed {
         Ok(missed) => missed,
         Err(problem) => {
@@ -104,6 +106,12 @@ async fn try_join(
     let answer = ack.as_ref().map(|ack| ack.frame(Json(joined)));
     attached.hold.release(answer.into_iter().collect());
     Ok(())
+}
+
+/// The position that a client has seen.
+fn after(data: &RawValue) -> Result<Position, Problem> {
+    reply::read(data.get())
+        .map_err(|error| Problem::field("after", format!("after is no {{epoch, seq}}: {error}")))
 }
 
 /// The room of a conversation.

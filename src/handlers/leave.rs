@@ -23,7 +23,7 @@ pub(super) fn register(namespace: &mut Namespace) {
     let received = metrics::EVENTS_RECEIVED.of(["leave:conversation"]);
     namespace.on("leave:conversation", move |socket, event| {
         received.add(1);
-        let room = event.arg(0).and_then(|request: Request| join::conversation(&request.conversation_id));
+        let room = reply::object(&event).and_then(|request: Request| join::conversation(&request.conversation_id));
         match room {
             Ok(room) => {
                 if let Some(session) = socket.data::<Session>() {

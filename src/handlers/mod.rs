@@ -29,7 +29,7 @@ use crate::timeline::Timeline;
 use crate::types::{Code, Problem, RoomName, Timestamp};
 
 pub use join::conversation as conversation_room;
-pub use reply::problem_data;
+pub use reply::{problem_data, read};
 
 /// What handlers need; one for each node, shared by its workers.
 #[derive(Clone)]

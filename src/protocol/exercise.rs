@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn every_seed_is_taken() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/");
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let targets: [(&str, &dyn Fn(&[u8])); 3] =
             [("payload", &payload), ("packet", &packet), ("session", &|data| session(data, start))];
         for (folder, target) in targets {

@@ -96,15 +96,15 @@ impl Client {
         self.has_joined.get()
     }
 
-    /// True when the session's place for events in flight is used up: read no more until `waker`
-    /// is woken.
+    /// True when the session's place for events in flight is used up, or its outbox is crowded: read
+    /// no more until `waker` is woken.
     pub fn is_paused(&self, waker: &Waker) -> bool {
         let is_full = self.flow.count.get() >= self.local.options().in_flight_max;
         if is_full {
             metrics::HANDLERS_PAUSED.add(1);
             self.flow.reader.set(Some(waker.clone()));
         }
-        is_full
+        is_full || self.outbox.is_crowded(waker)
     }
 
     /// True when no event is in flight; else `waker` is woken when one is done.
