@@ -106,7 +106,13 @@ impl Local {
     /// Applies commands until every sender is gone.
     pub async fn run(self: &Rc<Self>, mut worker: Worker) {
         let mut commands = Vec::with_capacity(COMMANDS_PER_TURN);
-        while worker.inbox.recv_many(&mut commands, COMMANDS_PER_TURN).await > 0 {
+        let mut in_turn = 0;
+        loop {
+            let count = worker.inbox.recv_many(&mut commands, COMMANDS_PER_TURN - in_turn).await;
+            if count == 0 {
+                return;
+            }
+            in_turn += count;
             for command in commands.drain(..) {
                 match command {
                     Command::Broadcast(mut broadcast) => {
@@ -117,6 +123,12 @@ impl Local {
                     }
                     Command::Run(act) => act(self),
                 }
+            }
+            if in_turn == COMMANDS_PER_TURN {
+                // The runtime itself would let 128 such batches pass before the flusher's turn,
+                // and outboxes hold less than that.
+                in_turn = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
