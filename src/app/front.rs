@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::api::Api;
 use crate::config::{self, TransportKind};
 use crate::edge::client_addr::Trusted;
@@ -88,19 +90,7 @@ async fn run(parts: Parts, mailboxes: Mailboxes, (worker, mut queue): (Worker, Q
     let local = Local::install(worker.index, io, parts.server.clone(), options(&parts));
     let sessions = Sessions::install(&local, settings(&parts), parts.drain.clone());
     (parts.setup)(&local);
-    spawn({
-        let local = Rc::clone(&local);
-        async move { local.run(worker).await }
-    });
-    spawn({
-        let local = Rc::clone(&local);
-        async move { local.hub().run_flusher().await }
-    });
-    spawn({
-        let sessions = Rc::clone(&sessions);
-        async move { sessions.run().await }
-    });
-    spawn(count(Rc::clone(&local)));
+    let mut core = core(&local, &sessions, worker);
     let router = Rc::new(Router {
         config: parts.edge,
         trusted: parts.trusted,
@@ -120,12 +110,39 @@ async fn run(parts: Parts, mailboxes: Mailboxes, (worker, mut queue): (Worker, Q
     };
     tokio::select! {
         () = accept => {}
+        // A worker that does not flush, or look after its sessions, must not go on as if it did.
+        Some(Err(ended)) = core.join_next() => {
+            if let Ok(panic) = ended.try_into_panic() {
+                std::panic::resume_unwind(panic);
+            }
+        }
         () = parts.drain.reached(Phase::Parting) => {}
     }
     // The last tenth of the time is for those whose acks are still on their way.
     sessions.part(parts.drain.deadlines().of(Phase::Parting).mul_f32(0.9)).await;
     drop(parting);
     parts.drain.reached(Phase::Stopped).await;
+}
+
+/// What a worker cannot be without.
+fn core(local: &Rc<Local>, sessions: &Rc<Sessions>, worker: Worker) -> JoinSet<()> {
+    let mut core = JoinSet::new();
+    core.spawn_local({
+        let local = Rc::clone(local);
+        async move { local.run(worker).await }
+    });
+    core.spawn_local({
+        let local = Rc::clone(local);
+        // One poll writes to every dirty socket. The runtime's budget would stop it after 128 and
+        // cost each of the others a wake-up of its own.
+        tokio::task::unconstrained(async move { local.hub().run_flusher().await })
+    });
+    core.spawn_local({
+        let sessions = Rc::clone(sessions);
+        async move { sessions.run().await }
+    });
+    core.spawn_local(count(Rc::clone(local)));
+    core
 }
 
 /// Runs with the worker and ends with it.

@@ -151,12 +151,20 @@ impl Outbox {
         }
     }
 
+    /// Takes nothing more; what is ready may still be taken out. What is held is forgotten.
+    pub fn seal(&self) {
+        self.is_closed.set(true);
+        let mut queue = self.queue.borrow_mut();
+        queue.bytes -= queue.held.iter().map(Frame::len).sum::<usize>();
+        queue.held = VecDeque::new();
+    }
+
     /// Has the transport closed.
     pub fn close_link(&self, reason: CloseReason) {
         self.with_link(|link| link.close(reason));
     }
 
-    /// True after [`Outbox::close`] or an overflow.
+    /// True after [`Outbox::close`], [`Outbox::seal`] or an overflow.
     pub fn is_closed(&self) -> bool {
         self.is_closed.get()
     }

@@ -87,6 +87,9 @@ pub fn current<R>(act: impl FnOnce(&Rc<Local>) -> R) -> Option<R> {
     Some(act(&local))
 }
 
+/// Broadcasts applied in a row before outboxes are drained; they hold more than that by default.
+const ORDERS_PER_FLUSH: usize = 256;
+
 /// Commands applied before other tasks of the worker get a turn.
 const COMMANDS_PER_TURN: usize = 256;
 
@@ -123,6 +126,9 @@ impl Local {
                 }
                 () = lanes.given(self.index) => self.apply_all(lanes.take(self.index)),
             }
+            // The runtime itself would let many such turns pass before the flusher's, and outboxes
+            // hold less than that.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -135,7 +141,7 @@ impl Local {
     }
 
     fn apply_all(self: &Rc<Self>, orders: VecDeque<Order>) {
-        for order in orders {
+        for (count, order) in (1..).zip(orders) {
             match order {
                 Order::Broadcast(mut broadcast) => {
                     // Own bytes for this worker: a reference count that two threads bump for
@@ -144,6 +150,9 @@ impl Local {
                     self.hub.broadcast(&broadcast);
                 }
                 Order::Run(act) => act(self),
+            }
+            if count % ORDERS_PER_FLUSH == 0 {
+                self.hub.flush();
             }
         }
     }

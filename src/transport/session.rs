@@ -426,7 +426,11 @@ impl Session {
     }
 
     fn leave_map(&self) {
-        self.outbox.close();
+        match &*self.carrier.borrow() {
+            // It lets the last frames out by itself.
+            Carrier::WebSocket(_) => self.outbox.seal(),
+            Carrier::Polling(_) => self.outbox.close(),
+        }
         if let Some(sessions) = self.sessions.upgrade() {
             sessions.forget(&self.id);
         }

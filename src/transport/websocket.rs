@@ -48,12 +48,18 @@ pub(super) struct WebSocket {
     is_control: Cell<bool>,
     is_blocked: Cell<bool>,
     closing: Cell<Option<CloseReason>>,
+    /// The route asked for the end, so it need not be told.
+    is_told: Cell<bool>,
+    /// Messages handed on since the task last let others run.
+    turn: Cell<u32>,
     waker: RefCell<Option<Waker>>,
     message_max: usize,
 }
 
 /// Frames gathered into one write. 64 small frames fill a segment many times over.
 const FRAMES_PER_WRITE: usize = 64;
+/// Frames read before the worker's other tasks get a turn. Far fewer than an outbox holds.
+const FRAMES_PER_TURN: u32 = 64;
 /// Pieces of one fragmented message; more is taken for an attack.
 const FRAGMENTS_MAX: usize = 4096;
 /// Pongs owed at once; a peer that floods pings and does not read is closed.
@@ -71,6 +77,8 @@ impl WebSocket {
             is_control: Cell::new(false),
             is_blocked: Cell::new(false),
             closing: Cell::new(None),
+            is_told: Cell::new(false),
+            turn: Cell::new(0),
             waker: RefCell::new(None),
             message_max,
         })
@@ -89,20 +97,36 @@ impl WebSocket {
             control.len() > CONTROL_MAX
         };
         if is_flood {
-            self.close(CloseReason::SlowConsumer);
+            self.fail(CloseReason::SlowConsumer);
         } else {
             self.flush();
         }
     }
 
-    /// Ends the connection from its own task.
+    /// Ends the connection from its own task; the route is not told of what it asked for.
     pub(super) fn close(&self, reason: CloseReason) {
+        self.is_told.set(true);
+        self.fail(reason);
+    }
+
+    /// Ends the connection, and has its task tell the route.
+    fn fail(&self, reason: CloseReason) {
         if self.closing.get().is_none() {
             self.closing.set(Some(reason));
         }
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+
+    /// True when others must run first; this task is woken again behind them. Whoever pipelines
+    /// would else fill the outboxes of healthy receivers before the flusher has its turn.
+    fn is_turn_over(&self, context: &Context<'_>) -> bool {
+        let is_over = self.turn.get() >= FRAMES_PER_TURN;
+        if is_over {
+            context.waker().wake_by_ref();
+        }
+        is_over
     }
 
     /// True when a frame written now would leave at once.
@@ -120,7 +144,7 @@ impl WebSocket {
         match self.poll_flush(&mut context) {
             Poll::Ready(Ok(())) => {}
             Poll::Pending => self.is_blocked.set(true),
-            Poll::Ready(Err(_)) => self.close(CloseReason::TransportError),
+            Poll::Ready(Err(_)) => self.fail(CloseReason::TransportError),
         }
     }
 
@@ -187,9 +211,8 @@ impl WebSocket {
         let mut reading: Option<Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>> = None;
         let reason = poll_fn(|context| self.poll_run(&route, &mut reading, context)).await;
         drop(reading);
-        let is_told = self.closing.get().is_some();
         self.closing.set(Some(reason));
-        if !is_told {
+        if !self.is_told.get() {
             route.ended(&self, reason);
         }
         drop(route);
@@ -205,6 +228,7 @@ impl WebSocket {
         if !self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *self.waker.borrow_mut() = Some(context.waker().clone());
         }
+        self.turn.set(0);
         if self.is_blocked.replace(false) {
             self.flush();
         }
@@ -248,13 +272,15 @@ impl WebSocket {
         let is_broken =
             matches!(reason, CloseReason::TransportClose | CloseReason::PingTimeout);
         let farewell = async {
+            if is_broken || reason == CloseReason::SlowConsumer {
+                self.outbox.borrow_mut().take();
+            }
+            // What waits goes out before the close frame: nothing is read after that.
+            poll_fn(|context| self.poll_flush(context)).await?;
             if !is_broken {
                 self.control.borrow_mut().push(close_frame(reason));
-                if reason == CloseReason::SlowConsumer {
-                    self.outbox.borrow_mut().take();
-                }
+                poll_fn(|context| self.poll_flush(context)).await?;
             }
-            poll_fn(|context| self.poll_flush(context)).await?;
             poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
             let mut rest = [0; 512];
             while poll_fn(|context| {
@@ -270,6 +296,11 @@ impl WebSocket {
         // Whatever goes wrong now, the connection is over: dropping it closes the socket.
         drop(tokio::time::timeout(LINGER, farewell).await);
     }
+}
+
+/// Status codes that an endpoint may put on the wire, RFC 6455 section 7.4.
+const fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 fn close_frame(reason: CloseReason) -> Frame {
@@ -362,7 +393,12 @@ async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), C
         match opcode {
             OpCode::Ping => socket.send_control(Frame::websocket_pong(&payload)),
             OpCode::Pong => {}
-            OpCode::Close => return Err(CloseReason::TransportClose),
+            OpCode::Close => {
+                // RFC 6455 section 5.5.1: answered in kind, or browsers report an unclean end.
+                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                socket.send_control(Frame::close(code.filter(|code| may_be_sent(*code))));
+                return Err(CloseReason::TransportClose);
+            }
             OpCode::Text | OpCode::Binary if partial.is_some() => {
                 return Err(CloseReason::TransportError);
             }
@@ -388,8 +424,10 @@ async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), C
                 }
             }
         }
+        socket.turn.set(socket.turn.get() + 1);
         poll_fn(|context| match socket.closing.get() {
             Some(reason) => Poll::Ready(Err(reason)),
+            None if socket.is_turn_over(context) => Poll::Pending,
             None if route.is_paused(context.waker()) => Poll::Pending,
             None => Poll::Ready(Ok(())),
         })
@@ -450,7 +488,7 @@ fn reason(error: &WebSocketError) -> CloseReason {
 mod tests {
     use super::*;
     use crate::rooms::Limits;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> (Rc<WebSocket>, TcpStream) {
@@ -515,5 +553,61 @@ mod tests {
             drop(peer);
         };
         tokio::join!(finishing, reading);
+    }
+
+    #[tokio::test]
+    async fn what_waits_goes_out_before_the_close_frame() {
+        let (socket, mut peer) = pair().await;
+        let outbox = outbox();
+        outbox.push(Frame::text(&["4last"])).unwrap();
+        socket.serve(Rc::clone(&outbox));
+        outbox.seal();
+        assert_eq!(outbox.push(Frame::text(&["4late"])), Ok(false));
+        let finishing = Rc::clone(&socket).finish(CloseReason::ServerShuttingDown);
+        let reading = async {
+            let mut bytes = Vec::new();
+            peer.shutdown().await.unwrap();
+            peer.read_to_end(&mut bytes).await.unwrap();
+            bytes
+        };
+        let ((), bytes) = tokio::join!(finishing, reading);
+        assert_eq!(bytes, b"\x81\x054last\x88\x02\x03\xf4");
+    }
+
+    struct Told(RefCell<Vec<CloseReason>>);
+
+    impl Route for Told {
+        fn text(&self, _: &Rc<WebSocket>, _: &str) -> Result<(), CloseReason> {
+            Ok(())
+        }
+        fn binary(&self, _: &Rc<WebSocket>, _: Bytes) -> Result<(), CloseReason> {
+            Ok(())
+        }
+        fn is_paused(&self, _: &Waker) -> bool {
+            true
+        }
+        fn ended(&self, _: &Rc<WebSocket>, reason: CloseReason) {
+            self.0.borrow_mut().push(reason);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_route_is_told_of_an_end_that_it_did_not_ask_for() {
+        for (is_asked, expected) in [(true, vec![]), (false, vec![CloseReason::SlowConsumer])] {
+            let (socket, peer) = pair().await;
+            let route = Rc::new(Told(RefCell::default()));
+            if is_asked {
+                socket.close(CloseReason::SlowConsumer);
+            } else {
+                socket.send_control(large());
+                for _ in 0..=CONTROL_MAX {
+                    socket.send_control(Frame::websocket_pong(&[]));
+                }
+            }
+            drop(peer);
+            let running = Rc::clone(&route);
+            Rc::clone(&socket).run(running).await;
+            assert_eq!(*route.0.borrow(), expected);
+        }
     }
 }
