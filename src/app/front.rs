@@ -22,6 +22,9 @@ use crate::telemetry::metrics;
 use crate::transport::{Sessions, Settings};
 use crate::types::NodeId;
 
+/// What a worker runs besides its sockets.
+pub type Setup = dyn Fn(&Rc<Local>) + Send + Sync;
+
 /// What every worker is made of.
 #[derive(Clone)]
 pub struct Parts {
@@ -48,7 +51,7 @@ pub struct Parts {
     /// REST.
     pub api: Option<Arc<dyn Fn() -> Rc<Api> + Send + Sync>>,
     /// What else a worker runs, told when its own state stands.
-    pub setup: Arc<dyn Fn(&Rc<Local>) + Send + Sync>,
+    pub setup: Arc<Setup>,
 }
 
 /// Commands that may wait for one worker.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::archive::{self, Archive, Page, Row};
 use crate::events::{Catalogue, Envelope, view};
 use crate::timeline::{self, Timeline};
-use crate::types::{Code, Epoch, Position, Problem, RoomName, ShardPosition, ShardSeq};
+use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition, ShardSeq};
 
 /// Reads a room's past. Cheap to clone.
 #[derive(Clone)]
@@ -50,6 +50,9 @@ pub struct Missed {
 pub const PAGE_MAX: usize = 300;
 /// Everything the shard has, whatever its epoch.
 const ALL: ShardPosition = ShardPosition { epoch: Epoch(u64::MAX), shard_seq: ShardSeq(u64::MAX) };
+
+/// After everything: asks for the room's top alone.
+const NOWHERE: Position = Position { epoch: Epoch(u64::MAX), seq: Seq(0) };
 
 struct Item {
     position: Position,
@@ -95,7 +98,7 @@ impl History {
         after: Option<Position>,
         up_to: ShardPosition,
     ) -> Result<Missed, Problem> {
-        let start = after.unwrap_or(Position { epoch: Epoch(u64::MAX), ..Position::default() });
+        let start = after.unwrap_or(NOWHERE);
         let range = self.timeline.range(room, start, up_to, PAGE_MAX).await.map_err(|e| down(&e))?;
         let top = self.known(room, range.top);
         let Some(after) = after else { return Ok(Missed { top, ..Missed::default() }) };

@@ -15,13 +15,16 @@ use super::io::Overloaded;
 use super::local::Local;
 use crate::rooms::Broadcast;
 
+/// Something that each worker does with its own state.
+pub(super) type Act = dyn Fn(&Rc<Local>) + Send + Sync;
+
 /// One thing for every worker to do.
 #[derive(Clone)]
 pub(super) enum Order {
     /// Put a frame into outboxes.
     Broadcast(Box<Broadcast>),
     /// Change sockets: have them join, leave, go.
-    Run(Arc<dyn Fn(&Rc<Local>) + Send + Sync>),
+    Run(Arc<Act>),
 }
 
 /// One lane for each worker. Cheap to clone.

@@ -16,7 +16,9 @@ use crate::rooms::Hub;
 use crate::types::SocketId;
 
 /// What one thread asks of one worker: something that needs the worker's own state.
-pub struct Command(pub Box<dyn FnOnce(&Rc<Local>) + Send>);
+pub struct Command(pub Box<Act>);
+
+type Act = dyn FnOnce(&Rc<Local>) + Send;
 
 /// The command queues of all workers. Cheap to clone.
 #[derive(Clone)]

@@ -56,6 +56,9 @@ pub(super) struct WebSocket {
     message_max: usize,
 }
 
+/// A reader at work; it must not be dropped between two frames of a message.
+type Reading = Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>;
+
 /// Frames gathered into one write. 64 small frames fill a segment many times over.
 const FRAMES_PER_WRITE: usize = 64;
 /// Frames read before the worker's other tasks get a turn. Far fewer than an outbox holds.
@@ -208,7 +211,7 @@ impl WebSocket {
 
     /// Reads and writes until the connection is over, then tells the route.
     pub(super) async fn run(self: Rc<Self>, route: Rc<dyn Route>) {
-        let mut reading: Option<Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>> = None;
+        let mut reading: Option<Reading> = None;
         let reason = poll_fn(|context| self.poll_run(&route, &mut reading, context)).await;
         drop(reading);
         self.closing.set(Some(reason));
@@ -222,7 +225,7 @@ impl WebSocket {
     fn poll_run(
         self: &Rc<Self>,
         route: &Rc<dyn Route>,
-        reading: &mut Option<Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>>,
+        reading: &mut Option<Reading>,
         context: &mut Context<'_>,
     ) -> Poll<CloseReason> {
         if !self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
