@@ -41,6 +41,8 @@ struct Joined<'a> {
 
 /// How long the bus may take to confirm a subscription.
 const ATTACH_WITHIN: Duration = Duration::from_secs(5);
+/// How long reading what was missed may take.
+const MISSED_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     let context = Arc::clone(context);
@@ -74,7 +76,8 @@ async fn try_join(
     }
     permissions::may_join(&session.identity, &room)?;
     let member = socket.member();
-    if !member.is_in(room.as_str()) && member.room_count() >= context.rooms_max {
+    let was_member = member.is_in(room.as_str());
+    if !was_member && member.room_count() >= context.rooms_max {
         let message = format!("a socket may be in {} rooms; leave one first", context.rooms_max);
         return Err(Problem::new(Code::Conflict, message));
     }
@@ -84,12 +87,20 @@ async fn try_join(
         Problem::new(Code::Unavailable, "the room cannot be joined right now; try again")
             .retry_after(Duration::from_secs(1))
     })?;
-    let missed = context.history.missed(&room, after, attached.at).await;
+    // Everything sent to the session waits for this, its pings too.
+    let missed = context.history.missed(&room, after, attached.at);
+    let missed = tokio::time::timeout(MISSED_WITHIN, missed).await.unwrap_or_else(|_| {
+        Err(Problem::new(Code::Unavailable, "what was missed cannot be read right now; try again")
+            .retry_after(Duration::from_secs(1)))
+    });
     let Missed { top, events, reason, next } = match missed {
         Ok(missed) => missed,
         Err(problem) => {
-            // Not a member after a refused join, even though it was one for a moment.
-            socket.leave(room.as_str());
+            // Not a member after a refused join, even though it was one for a moment; but who was
+            // one before stays one.
+            if !was_member {
+                socket.leave(room.as_str());
+            }
             return Err(problem);
         }
     };

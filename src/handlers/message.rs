@@ -43,7 +43,10 @@ fn publish(
     let ack = event.take_ack();
     match begin(context, row, session, &event) {
         Ok((id, room, pending)) => socket.spawn(async move {
-            match pending.await {
+            let done = pending.await;
+            // An event without an ack holds its own place in flight until here.
+            drop(event);
+            match done {
                 Ok(at) => {
                     if let Some(ack) = ack {
                         ack.send(Json(Accepted { ok: true, id: &id, room: &room, at }));

@@ -1,6 +1,7 @@
 //! The Socket.IO side of one session: its sockets, and what its packets do.
 
 use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
@@ -39,10 +40,26 @@ pub struct Options {
 #[derive(Default)]
 struct Flow {
     count: Cell<u32>,
-    reader: Cell<Option<Waker>>,
+    /// Who waits for a place, or for the last event: readers, and the drain beside them.
+    waiting: RefCell<Vec<Waker>>,
 }
 
-/// One event in flight; dropping it gives the place back and wakes a paused reader.
+impl Flow {
+    fn wait(&self, waker: &Waker) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        for waker in std::mem::take(&mut *self.waiting.borrow_mut()) {
+            waker.wake();
+        }
+    }
+}
+
+/// One event in flight; dropping it gives the place back and wakes who waits for it.
 pub(super) struct Permit(Rc<Flow>);
 
 impl Permit {
@@ -55,9 +72,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.count.set(self.0.count.get() - 1);
-        if let Some(reader) = self.0.reader.take() {
-            reader.wake();
-        }
+        self.0.wake();
     }
 }
 
@@ -102,7 +117,7 @@ impl Client {
         let is_full = self.flow.count.get() >= self.local.options().in_flight_max;
         if is_full {
             metrics::HANDLERS_PAUSED.add(1);
-            self.flow.reader.set(Some(waker.clone()));
+            self.flow.wait(waker);
         }
         is_full || self.outbox.is_crowded(waker)
     }
@@ -111,7 +126,7 @@ impl Client {
     pub fn is_idle(&self, waker: &Waker) -> bool {
         let is_idle = self.flow.count.get() == 0;
         if !is_idle {
-            self.flow.reader.set(Some(waker.clone()));
+            self.flow.wait(waker);
         }
         is_idle
     }
@@ -179,6 +194,8 @@ impl Client {
         for socket in sockets {
             socket.end(reason);
         }
+        // Nothing that is still in flight need hold a reader up any more.
+        self.flow.wake();
     }
 
     /// Tells every namespace, ends all sockets and closes the transport.
@@ -273,7 +290,13 @@ impl Client {
         if namespace.keeps_auth {
             socket.keep_auth(auth.as_deref().map(RawValue::get));
         }
-        let mut asking = Box::pin(ask(Arc::clone(namespace), socket.clone(), auth));
+        let asking = AssertUnwindSafe(ask(Arc::clone(namespace), socket.clone(), auth));
+        let mut asking = Box::pin(asking.catch_unwind().map(|outcome| {
+            outcome.unwrap_or_else(|_| {
+                tracing::error!(handler = "middleware", "a handler panicked");
+                Err(ConnectError::new("internal error"))
+            })
+        }));
         match (&mut asking).now_or_never() {
             Some(outcome) => self.enter(&socket, outcome),
             None => socket.clone().spawn(async move {
@@ -331,4 +354,35 @@ async fn ask(
         middleware(socket.clone(), auth.clone()).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn all_who_wait_for_a_place_are_woken() {
+        let flow = Rc::new(Flow::default());
+        let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
+        let permit = Permit::new(&flow);
+        for count in &counts {
+            let waker = Waker::from(Arc::clone(count));
+            flow.wait(&waker);
+            flow.wait(&waker);
+        }
+        drop(permit);
+        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [1, 1]);
+        assert!(flow.waiting.borrow().is_empty());
+    }
 }
