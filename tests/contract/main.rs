@@ -3,7 +3,10 @@
 //! A claim tests the contract alone: nothing in it may depend on how a backend keeps its promise.
 //! What only embedded mode promises (one total order, the file surviving a kill) stands apart.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 mod archive;
 mod crash;
 mod eventlog;
+mod speed;
 mod sqlite;
