@@ -42,7 +42,8 @@ impl Lane for ArchiveLane {
     fn finish(&mut self, outcome: Result<(), Arc<database::Error>>) {
         for pending in self.batch.drain(..) {
             if outcome.is_ok() {
-                metrics::counter!("archive_rows_total").increment(pending.rows.len() as u64);
+                metrics::counter!("vestibule_archive_rows_total")
+                    .increment(pending.rows.len() as u64);
             }
             // Whoever gave up waiting has dropped the other end.
             pending

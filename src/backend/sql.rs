@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::folder;
@@ -216,8 +216,8 @@ fn common(options: &Options) -> SqliteConnectOptions {
 async fn connect(options: &Options) -> Result<Connection, Error> {
     let mut writing = common(options)
         .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .pragma("journal_mode", "WAL")
+        .pragma("synchronous", "FULL")
         .thread_name(|_| "sqlite-write".to_owned())
         // 16 MiB of log between two checkpoints: each costs two more flushes.
         .pragma("wal_autocheckpoint", "4096")

@@ -5,9 +5,13 @@
 //! order, so that a commit can also say from which row on a restart has to read.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::groups::Commit;
 use super::recent::{End, Entry, Row};
@@ -27,6 +31,57 @@ pub struct Consumer {
     open: VecDeque<Open>,
     compact_at: usize,
     committed_row: Row,
+    /// True when a commit failed or nobody waited for it.
+    is_in_doubt: Arc<AtomicBool>,
+}
+
+/// A commit under way.
+#[derive(Debug)]
+#[must_use = "a commit counts as done only when this has resolved"]
+pub struct Committing {
+    answer: Answer,
+    /// Told when this fails or is dropped before its time.
+    doubt: Option<Arc<AtomicBool>>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Here(Option<Result<(), Error>>),
+    Coming(oneshot::Receiver<Result<(), Error>>),
+}
+
+impl Committing {
+    const fn nothing() -> Self {
+        Self {
+            answer: Answer::Here(Some(Ok(()))),
+            doubt: None,
+        }
+    }
+}
+
+impl Future for Committing {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = match &mut self.answer {
+            Answer::Here(outcome) => outcome.take().unwrap_or(Ok(())),
+            Answer::Coming(answer) => {
+                ready!(Pin::new(answer).poll(context)).unwrap_or(Err(Error::Closed))
+            }
+        };
+        if outcome.is_ok() {
+            self.doubt = None;
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        if let Some(doubt) = &self.doubt {
+            doubt.store(true, Ordering::Release);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -97,6 +152,7 @@ impl Consumer {
             open: VecDeque::new(),
             compact_at: COMPACT_AT_MIN,
             committed_row: stored.row,
+            is_in_doubt: Arc::default(),
         })
     }
 
@@ -126,9 +182,15 @@ impl Consumer {
         }
     }
 
-    /// Makes what was stored durable, with a text to go with it. Does nothing when nothing was
-    /// stored since the last commit. When cancelled, it may or may not have been done.
-    pub async fn commit(&mut self, metadata: &str) -> Result<(), Error> {
+    /// Makes what was stored durable, with a text to go with it. The work is under way when this
+    /// returns; the future tells when it is done, and holds nobody up: the caller may poll on.
+    /// Does nothing when nothing was stored since the last commit. What failed, or was not waited
+    /// for, the next commit does again.
+    pub fn commit(&mut self, metadata: &str) -> Committing {
+        if self.is_in_doubt.swap(false, Ordering::AcqRel) {
+            self.committed_row = 0;
+            self.places().for_each(|place| place.committed = None);
+        }
         let row = self.low();
         let offsets: Vec<_> = self
             .changed()
@@ -136,27 +198,40 @@ impl Consumer {
             .collect();
         // The row alone is worth a write only now and then, for retention and the next start.
         if offsets.is_empty() && row < self.committed_row + ROWS_WITHOUT_COMMIT {
-            return Ok(());
+            return Committing::nothing();
         }
+        let (group, metadata) = (Arc::clone(&self.group), metadata.to_owned());
         let commit = Commit {
-            group: Arc::clone(&self.group),
+            group,
             offsets,
             row,
-            metadata: metadata.to_owned(),
+            metadata,
         };
-        match &self.scan.log {
-            EventLog::Memory(log) => log.commit(commit),
-            EventLog::Sql(log) => log.commit(commit).await?,
-        }
+        let enqueued = match &self.scan.log {
+            EventLog::Memory(log) => {
+                log.commit(commit);
+                return self.committed(row, Committing::nothing());
+            }
+            EventLog::Sql(log) => log.commit(commit),
+        };
+        let answer = match enqueued {
+            Ok(answer) => Answer::Coming(answer),
+            Err(error) => Answer::Here(Some(Err(error))),
+        };
+        self.committed(
+            row,
+            Committing {
+                answer,
+                doubt: Some(Arc::clone(&self.is_in_doubt)),
+            },
+        )
+    }
+
+    fn committed(&mut self, row: Row, committing: Committing) -> Committing {
         self.committed_row = row;
-        for place in self
-            .topics
-            .iter_mut()
-            .flat_map(|topic| &mut topic.partitions)
-        {
-            place.committed = Some(place.stored);
-        }
-        Ok(())
+        self.places()
+            .for_each(|place| place.committed = Some(place.stored));
+        committing
     }
 
     /// Goes to an offset of one partition: the next records handed out of it begin there (or at
@@ -238,6 +313,12 @@ impl Consumer {
                     .map(|(p, place)| (topic.index, p, *place))
             })
             .filter(|(_, _, place)| place.committed != Some(place.stored))
+    }
+
+    fn places(&mut self) -> impl Iterator<Item = &mut Place> {
+        self.topics
+            .iter_mut()
+            .flat_map(|topic| &mut topic.partitions)
     }
 
     fn place(&mut self, topic: &str, partition: u32) -> Option<&mut Place> {

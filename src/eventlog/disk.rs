@@ -88,10 +88,13 @@ impl Log {
         Ok(Append(append))
     }
 
-    pub(super) async fn commit(&self, commit: Commit) -> Result<(), Error> {
+    pub(super) fn commit(
+        &self,
+        commit: Commit,
+    ) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
         let (done, answer) = oneshot::channel();
         self.0.queue.push_commit(PendingCommit { commit, done })?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
     }
 
     pub(super) async fn delete(&self, before: Timestamp) -> Result<u64, Error> {

@@ -40,7 +40,7 @@ use self::core::Core;
 use crate::backend::sql as database;
 use crate::types::{Kind, Timestamp};
 
-pub use consumer::Consumer;
+pub use consumer::{Committing, Consumer};
 pub use dead_letters::{Cause, DeadLetter, dead_letter_topic};
 pub use groups::Lag;
 pub use replay::Replay;

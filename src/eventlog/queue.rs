@@ -157,8 +157,6 @@ impl Queue {
         if state.is_closed {
             return Err(Error::Closed);
         }
-        // A member waits for its commit before the next one; more are left by callers that gave up.
-        state.commits.retain(|waiting| !waiting.done.is_closed());
         if state.commits.len() == COMMITS_MAX {
             let retry_after = RETRY_AFTER_LOAD;
             return Err(Error::Overloaded {
@@ -251,5 +249,5 @@ const RETRY_AFTER_LOAD: Duration = Duration::from_millis(250);
 /// What one transaction may write, so that the first of it does not wait for long.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// One for each group, and some for callers that gave up waiting.
+/// One or two for each group, as members wait for one before the next.
 const COMMITS_MAX: usize = 256;

@@ -3,10 +3,12 @@
 //! A claim tests the contract alone: nothing in it may depend on how a backend keeps its promise.
 //! What only embedded mode promises (one total order, the file surviving a kill) stands apart.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 mod archive;
 mod bus;
 mod crash;
 mod eventlog;
-mod owners;
+mod speed;
 mod sqlite;
 mod timeline;
