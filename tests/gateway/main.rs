@@ -1,3 +1,19 @@
-//! Whole nodes, real sockets.
+//! Whole nodes, real sockets: each test starts the built program and speaks to it over the network.
+//!
+//! [`support`] has the node as a process and clients that are small enough to send anything. The
+//! other modules are named after what they are about.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod cli;
+mod clients;
+mod conformance;
+mod drain;
+mod durability;
+mod hostile;
+mod jwks;
+mod proxy;
+mod readme;
+mod slow_reader;
+mod support;
+mod tls;
