@@ -10,5 +10,6 @@ mod bus;
 mod crash;
 mod eventlog;
 mod speed;
+mod owners;
 mod sqlite;
 mod timeline;
