@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -21,8 +21,7 @@ use crate::events::{Catalogue, Envelope, view};
 use crate::protocol::socketio::encode;
 use crate::rooms::{Broadcast, Hold, Hub, NamespaceId, Reach};
 use crate::server::Socket;
-use crate::telemetry::metrics;
-use crate::types::{RoomName, ShardId, ShardPosition, Timestamp};
+use crate::types::{RoomName, ShardId, ShardPosition};
 
 /// A socket is in the room from `at` on; what it is sent waits until `hold` is released.
 pub struct Attached {
@@ -141,8 +140,6 @@ impl Fanout {
         let shown = Envelope::parse(&publication.payload)
             .map_err(|error| error.to_string())
             .and_then(|envelope| {
-                let now = Timestamp::from(SystemTime::now());
-                metrics::DELIVERY_TIME.record(now.since(envelope.timestamp));
                 view(&self.catalogue, &envelope, publication.position).map_err(|e| e.to_string())
             });
         match shown {

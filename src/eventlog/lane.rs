@@ -141,7 +141,8 @@ impl LogLane {
             self.written = self.next;
         }
         if let Some(oldest) = records.first() {
-            meter::appended(records.len(), oldest.since.elapsed());
+            let names: Vec<_> = records.iter().map(|r| self.core.topics.name(r.topic)).collect();
+            meter::appended(names.iter().map(|name| &**name), oldest.since.elapsed());
         }
         self.queue.release(records.iter());
         let mut told = Vec::with_capacity(records.len());

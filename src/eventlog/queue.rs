@@ -14,6 +14,7 @@ use super::groups::Commit;
 use super::topics::TopicIndex;
 use super::{Appended, Error, Patience};
 use crate::backend::writer::Bell;
+use crate::telemetry::metrics;
 use crate::types::Timestamp;
 
 /// A record that waits.
@@ -143,6 +144,7 @@ impl Queue {
         }
         load.records += 1;
         load.bytes += bytes;
+        metrics::EVENTLOG_INFLIGHT.up();
         state.at = state.at.max(pending.at);
         pending.at = state.at;
         state.records.push_back(pending);
@@ -213,6 +215,7 @@ impl Queue {
             let load = state.load(pending.patience);
             load.records -= 1;
             load.bytes -= size(pending);
+            metrics::EVENTLOG_INFLIGHT.down();
         }
     }
 
