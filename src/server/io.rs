@@ -41,7 +41,7 @@ impl Io {
     pub fn of(&self, namespace: &str) -> Emitter {
         let found = self.server.find(namespace).map(|namespace| namespace.id);
         let mut emitter = self.emitter(found.unwrap_or_default());
-        emitter.is_nobody = found.is_none();
+        emitter.is_nowhere = found.is_none();
         emitter
     }
 
@@ -70,7 +70,8 @@ impl Io {
             io: self.clone(),
             reach: Reach { namespace, ..Reach::default() },
             is_volatile: false,
-            is_nobody: false,
+            is_nowhere: false,
+            has_bad_target: false,
         }
     }
 
@@ -114,8 +115,10 @@ pub struct Emitter {
     io: Io,
     reach: Reach,
     is_volatile: bool,
+    /// The namespace does not exist.
+    is_nowhere: bool,
     /// A target was named that cannot exist, so "no target" must not mean everybody.
-    is_nobody: bool,
+    has_bad_target: bool,
 }
 
 impl Emitter {
@@ -124,7 +127,7 @@ impl Emitter {
     pub fn to(mut self, room: &str) -> Self {
         match RoomName::parse(room) {
             Ok(room) => self.reach.to.push(room),
-            Err(_) => self.is_nobody = self.reach.to.is_empty(),
+            Err(_) => self.has_bad_target = true,
         }
         self
     }
@@ -210,7 +213,11 @@ impl Emitter {
         &self,
         act: impl Fn(&std::rc::Rc<super::local::Local>) + Send + Clone + 'static,
     ) -> Result<(), Overloaded> {
-        if self.is_nobody { Ok(()) } else { self.io.run(act) }
+        if self.is_nobody() { Ok(()) } else { self.io.run(act) }
+    }
+
+    const fn is_nobody(&self) -> bool {
+        self.is_nowhere || (self.has_bad_target && self.reach.to.is_empty())
     }
 
     fn namespace_name(&self) -> &str {
@@ -218,7 +225,7 @@ impl Emitter {
     }
 
     fn send(&self, frame: Frame) -> Result<(), Overloaded> {
-        if self.is_nobody {
+        if self.is_nobody() {
             return Ok(());
         }
         self.io.broadcast(&Broadcast {
@@ -226,5 +233,25 @@ impl Emitter {
             frame,
             is_volatile: self.is_volatile,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_target_is_neither_everybody_nor_an_end_of_the_good_ones() {
+        let (mailboxes, _) = Mailboxes::new(1, 8);
+        let io = Io::new(mailboxes, Server::new().namespace("/", |_| {}));
+        for (emitter, is_nobody) in [
+            (io.of("/"), false),
+            (io.to(""), true),
+            (io.to("").to("a"), false),
+            (io.to("a").to(""), false),
+            (io.of("/none").to("a").to(""), true),
+        ] {
+            assert_eq!(emitter.is_nobody(), is_nobody);
+        }
     }
 }
