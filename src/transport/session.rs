@@ -127,7 +127,8 @@ impl Session {
 
     /// Tests this connection as the session's next carrier.
     pub(super) fn start_probe(self: &Rc<Self>, stream: Stream) {
-        if self.is_over.get() || self.probe.borrow().is_some() {
+        // It may come so late that its time is over; nothing would end it then but the session.
+        if !self.machine.borrow().is_probing() || self.probe.borrow().is_some() {
             return;
         }
         let socket = self.new_socket(stream);
