@@ -44,7 +44,7 @@ impl Io {
     pub fn of(&self, namespace: &str) -> Emitter {
         let found = self.server.find(namespace).map(|namespace| namespace.id);
         let mut emitter = self.emitter(found.unwrap_or_default());
-        emitter.is_nobody = found.is_none();
+        emitter.is_nowhere = found.is_none();
         emitter
     }
 
@@ -73,7 +73,8 @@ impl Io {
             io: self.clone(),
             reach: Reach { namespace, ..Reach::default() },
             is_volatile: false,
-            is_nobody: false,
+            is_nowhere: false,
+            has_bad_target: false,
         }
     }
 
@@ -90,8 +91,10 @@ pub struct Emitter {
     io: Io,
     reach: Reach,
     is_volatile: bool,
+    /// The namespace does not exist.
+    is_nowhere: bool,
     /// A target was named that cannot exist, so "no target" must not mean everybody.
-    is_nobody: bool,
+    has_bad_target: bool,
 }
 
 impl Emitter {
@@ -100,7 +103,7 @@ impl Emitter {
     pub fn to(mut self, room: &str) -> Self {
         match RoomName::parse(room) {
             Ok(room) => self.reach.to.push(room),
-            Err(_) => self.is_nobody = self.reach.to.is_empty(),
+            Err(_) => self.has_bad_target = true,
         }
         self
     }
@@ -186,7 +189,11 @@ impl Emitter {
         &self,
         act: impl Fn(&Rc<Local>) + Send + Sync + 'static,
     ) -> Result<(), Overloaded> {
-        if self.is_nobody { Ok(()) } else { self.io.order(&Order::Run(Arc::new(act))) }
+        if self.is_nobody() { Ok(()) } else { self.io.order(&Order::Run(Arc::new(act))) }
+    }
+
+    const fn is_nobody(&self) -> bool {
+        self.is_nowhere || (self.has_bad_target && self.reach.to.is_empty())
     }
 
     fn namespace_name(&self) -> &str {
@@ -194,10 +201,30 @@ impl Emitter {
     }
 
     fn send(&self, frame: Frame) -> Result<(), Overloaded> {
-        if self.is_nobody {
+        if self.is_nobody() {
             return Ok(());
         }
         let (reach, is_volatile) = (self.reach.clone(), self.is_volatile);
         self.io.order(&Order::Broadcast(Box::new(Broadcast { reach, frame, is_volatile })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_target_is_neither_everybody_nor_an_end_of_the_good_ones() {
+        let (mailboxes, _) = Mailboxes::new(1, 8);
+        let io = Io::new(mailboxes, Server::new().namespace("/", |_| {}));
+        for (emitter, is_nobody) in [
+            (io.of("/"), false),
+            (io.to(""), true),
+            (io.to("").to("a"), false),
+            (io.to("a").to(""), false),
+            (io.of("/none").to("a").to(""), true),
+        ] {
+            assert_eq!(emitter.is_nobody(), is_nobody);
+        }
     }
 }
