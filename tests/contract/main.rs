@@ -6,7 +6,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod archive;
+mod bus;
 mod crash;
 mod eventlog;
+mod owners;
 mod speed;
 mod sqlite;
+mod timeline;
