@@ -1,1 +1,11 @@
-//! Not written yet.
+//! Bytes in, routed request out: listening, TLS, PROXY protocol, client addresses, origins.
+//!
+//! A connection passes [`listener`] → [`intake`] → (on a worker) [`proxy`] → [`tls`].
+
+pub mod certificate;
+pub mod client_addr;
+pub mod intake;
+pub mod listener;
+pub mod origin;
+pub mod proxy;
+pub mod tls;

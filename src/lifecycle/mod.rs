@@ -1,1 +1,19 @@
-//! Not written yet.
+//! How the node lives: its tasks and threads, whether it is ready, and how it goes.
+//!
+//! [`Tasks`] is the one place that spawns, so that everything that runs has a kind, is counted and can
+//! be waited for. [`drain`] walks through the phases of the end; [`Readiness`] answers the balancer.
+//! Not here: what any of the tasks does.
+
+pub mod drain;
+pub mod readiness;
+pub mod signal;
+
+mod kinds;
+mod tasks;
+mod workers;
+
+pub use drain::{Deadlines, Drain, Guard, Phase};
+pub use kinds::{OnCancel, OnError, TaskKind};
+pub use readiness::{Latch, Readiness};
+pub use tasks::{Failure, Finish, Left, Task, Tasks};
+pub use workers::{Workers, WorkersError};

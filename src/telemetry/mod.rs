@@ -1,1 +1,20 @@
-//! Not written yet.
+//! What the node says about itself: metrics in one table, logs in one format.
+//!
+//! A part records through the statics of [`metrics`] and never names a metric as text. Exporting is
+//! [`expose`]'s work, log formatting is [`log`]'s. Not here: readiness and drain (`lifecycle`) and
+//! the HTTP listener that serves the page (`app`).
+
+pub mod expose;
+pub mod labels;
+pub mod log;
+pub mod metrics;
+
+mod family;
+#[cfg(test)]
+mod page;
+mod process;
+
+pub use family::{
+    Count, Counter, Family, Gauge, Histogram, Kind, LabelInfo, Level, Metric, Open, Sampled,
+    Series, Spread, Values,
+};

@@ -1,0 +1,270 @@
+//! Every metric of the node, in one table.
+//!
+//! Names are `vestibule_<part>_<thing>_<unit>`, counters end in `_total`; labels come from enums
+//! ([`labels`](super::labels)) or, where configuration names them, from the texts below. The page
+//! `docs/METRICS.md` is made from this table. To record: `metrics::ROOMS_BROADCASTS.add(1)`,
+//! `metrics::CONNECTIONS_CLOSED.of(reason).add(1)`.
+
+use super::family::{Count, Counter, Gauge, Histogram, Kind, LabelInfo, Level, Open, Sampled};
+use super::family::{Series, Values};
+use super::labels::{Applied, Attempt, AuthFailure, EngineIoError, Method, Packet, Refused, Route};
+use super::labels::{Status, Transport};
+use crate::types::{CloseReason, Code};
+
+const EVENT: LabelInfo = LabelInfo {
+    name: "event",
+    values: Values::Configured("an event of the catalogue, or `other`"),
+};
+const TOPIC: LabelInfo = LabelInfo {
+    name: "topic",
+    values: Values::Configured("a topic of the event log"),
+};
+const GROUP: LabelInfo = LabelInfo {
+    name: "group",
+    values: Values::Configured("a consumer group of the event log"),
+};
+const PARTITION: LabelInfo = LabelInfo {
+    name: "partition",
+    values: Values::Configured("a partition's number"),
+};
+const VERSION: LabelInfo = LabelInfo {
+    name: "version",
+    values: Values::Configured("this build's version"),
+};
+const ERROR: LabelInfo = LabelInfo {
+    name: "error",
+    values: Values::Configured("the kind of I/O error, in the standard library's words"),
+};
+const TASK: LabelInfo = LabelInfo {
+    name: "task",
+    values: Values::Configured("a kind of task, or `worker`"),
+};
+
+macro_rules! table {
+    ($(
+        $( #[doc = $help:literal] )+
+        $metric:ident: $family:ty = $name:literal, $unit:literal $(, $extra:expr)?;
+    )+) => {
+        $(
+            $( #[doc = $help] )+
+            pub static $metric: $family =
+                <$family>::new($name, $unit, concat!($( $help ),+).trim_ascii() $(, $extra)?);
+        )+
+
+        /// The whole table, in the order of the data's path.
+        pub static TABLE: &[&dyn Series] = &[$( &$metric ),+];
+    };
+}
+
+table! {
+    /// Client connections open now, by what they carry.
+    CONNECTIONS_OPEN: Gauge<Transport> = "vestibule_connections_open", "connections";
+    /// Sessions opened, by the transport of their handshake.
+    CONNECTIONS_OPENED: Counter<Transport> = "vestibule_connections_opened_total", "connections";
+    /// Sessions closed, by reason.
+    CONNECTIONS_CLOSED: Counter<CloseReason> =
+        "vestibule_connections_closed_total", "connections";
+
+    /// 1 while every connection permit is taken and new connections wait in the kernel's backlog.
+    EDGE_ACCEPT_WAITING: Gauge = "vestibule_edge_accept_waiting", "listeners";
+    /// TCP connections accepted.
+    EDGE_ACCEPTED: Counter = "vestibule_edge_accepted_total", "connections";
+    /// Failures of the accept call itself, for example for want of descriptors.
+    EDGE_ACCEPT_ERRORS: Open<1, Count> =
+        "vestibule_edge_accept_errors_total", "errors", &[ERROR];
+    /// Connections closed before their first request was read.
+    EDGE_REFUSED: Counter<Refused> = "vestibule_edge_refused_total", "connections";
+    /// TLS handshakes, by how they ended.
+    TLS_HANDSHAKES: Counter<Attempt> = "vestibule_tls_handshakes_total", "handshakes";
+    /// Attempts to load changed certificate files; after a failed one the old certificate serves on.
+    TLS_RELOADS: Counter<Attempt> = "vestibule_tls_reloads_total", "reloads";
+    /// When the certificate being served ends, as a Unix time; 0 without TLS.
+    TLS_CERTIFICATE_EXPIRY: Gauge =
+        "vestibule_tls_certificate_expiry_timestamp_seconds", "seconds";
+
+    /// HTTP requests answered, an accepted WebSocket upgrade (101) included.
+    HTTP_REQUESTS: Counter<(Route, Method, Status)> = "vestibule_http_requests_total", "requests";
+    /// From a request's head to its answer's head; a poll that waits for data counts its wait.
+    HTTP_REQUEST_TIME: Histogram<Route> = "vestibule_http_request_seconds", "seconds";
+
+    /// Engine.IO requests refused, by code.
+    ENGINEIO_HANDSHAKE_ERRORS: Counter<EngineIoError> =
+        "vestibule_engineio_handshake_errors_total", "requests";
+    /// Upgrades from polling to WebSocket.
+    ENGINEIO_UPGRADES: Counter<Attempt> = "vestibule_engineio_upgrades_total", "upgrades";
+    /// Packets received, by kind.
+    PACKETS_RECEIVED: Counter<Packet> = "vestibule_packets_received_total", "packets";
+    /// Packets written; a broadcast counts once for each member.
+    PACKETS_SENT: Counter = "vestibule_packets_sent_total", "packets";
+    /// Payload bytes received: frames and polling bodies, without headers and TLS.
+    BYTES_RECEIVED: Counter = "vestibule_bytes_received_total", "bytes";
+    /// Payload bytes written: frames and polling bodies, without headers and TLS.
+    BYTES_SENT: Counter = "vestibule_bytes_sent_total", "bytes";
+
+    /// Sockets (a session in a namespace) open now.
+    SOCKETS_OPEN: Gauge = "vestibule_sockets_open", "sockets";
+    /// Sockets closed, by reason.
+    SOCKETS_CLOSED: Counter<CloseReason> = "vestibule_sockets_closed_total", "sockets";
+    /// Refused CONNECTs, by code.
+    CONNECT_ERRORS: Counter<Code> = "vestibule_connect_errors_total", "refusals";
+    /// Client events received, by event.
+    EVENTS_RECEIVED: Open<1, Count> = "vestibule_events_received_total", "events", &[EVENT];
+    /// Client events answered with a refusal, by code.
+    EVENT_ERRORS: Counter<Code> = "vestibule_event_errors_total", "events";
+    /// Times a socket's reading was paused because its handlers in flight were at their limit.
+    HANDLERS_PAUSED: Counter = "vestibule_handlers_paused_total", "pauses";
+    /// Tokens that were not accepted, by reason.
+    AUTH_FAILURES: Counter<AuthFailure> = "vestibule_auth_failures_total", "tokens";
+
+    /// Rooms with at least one member on this node.
+    ROOMS_OPEN: Gauge = "vestibule_rooms_open", "rooms";
+    /// Memberships on this node: one for each room of each socket.
+    ROOMS_MEMBERS: Gauge = "vestibule_rooms_members", "memberships";
+    /// Events handed to a room of a worker.
+    ROOMS_BROADCASTS: Counter = "vestibule_rooms_broadcasts_total", "broadcasts";
+    /// Frames put into members' outboxes.
+    ROOMS_DELIVERIES: Counter = "vestibule_rooms_deliveries_total", "frames";
+    /// Volatile frames dropped because an outbox was full.
+    ROOMS_OUTBOX_DROPPED: Counter = "vestibule_rooms_outbox_dropped_total", "frames";
+    /// Sockets closed because an outbox was full.
+    ROOMS_OUTBOX_OVERFLOWS: Counter = "vestibule_rooms_outbox_overflows_total", "sockets";
+    /// Ephemeral events dropped because a worker's bus queue was full.
+    BUS_EPHEMERAL_DROPPED: Counter = "vestibule_bus_ephemeral_dropped_total", "events";
+    /// Times durable events were found missing between the bus and a room, and fetched.
+    BUS_GAPS: Counter = "vestibule_bus_gaps_total", "gaps";
+
+    /// Records appended durably, by topic.
+    EVENTLOG_APPENDED: Open<1, Count> =
+        "vestibule_eventlog_appended_total", "records", &[TOPIC];
+    /// Appends refused because the records or bytes in flight were at their limit.
+    EVENTLOG_REFUSED: Counter = "vestibule_eventlog_refused_total", "records";
+    /// From an append to its durability.
+    EVENTLOG_APPEND_TIME: Histogram = "vestibule_eventlog_append_seconds", "seconds";
+    /// Records appended but not durable yet.
+    EVENTLOG_INFLIGHT: Gauge = "vestibule_eventlog_inflight_records", "records";
+    /// Records a consumer group has not settled yet.
+    EVENTLOG_LAG: Open<3, Level> =
+        "vestibule_eventlog_consumer_lag", "records", &[GROUP, TOPIC, PARTITION];
+
+    /// Durable events applied to their room's timeline, by outcome.
+    DELIVERY_APPLIED: Counter<Applied> = "vestibule_delivery_applied_total", "events";
+    /// From an event's append to its fan-out on this node.
+    DELIVERY_TIME: Histogram = "vestibule_delivery_seconds", "seconds";
+    /// Records put aside because they could not be applied, by the topic they came from.
+    DELIVERY_DEAD_LETTERS: Open<1, Count> =
+        "vestibule_delivery_dead_letters_total", "records", &[TOPIC];
+    /// Rows written to the archive.
+    ARCHIVE_ROWS: Counter = "vestibule_archive_rows_total", "rows";
+    /// Age of the newest event the archive has, when it was written.
+    ARCHIVE_LAG: Gauge = "vestibule_archive_lag_seconds", "seconds";
+
+    /// Tasks that ended by a panic, by kind.
+    TASKS_PANICKED: Open<1, Count> = "vestibule_tasks_panicked_total", "tasks", &[TASK];
+    /// The drain's phase: 0 serving, 1 unready, 2 closed, 3 parting, 4 flushing, 5 stopped.
+    DRAIN_PHASE: Gauge = "vestibule_drain_phase", "phase";
+    /// Always 1; the label says what runs.
+    BUILD_INFO: Open<1, Level> = "vestibule_build_info", "builds", &[VERSION];
+
+    /// CPU time of the process, user and system.
+    PROCESS_CPU: Sampled = "process_cpu_seconds_total", "seconds", Kind::Counter;
+    /// Resident memory.
+    PROCESS_MEMORY: Sampled = "process_resident_memory_bytes", "bytes", Kind::Gauge;
+    /// Open file descriptors.
+    PROCESS_FDS: Sampled = "process_open_fds", "descriptors", Kind::Gauge;
+    /// The limit of open file descriptors.
+    PROCESS_FDS_MAX: Sampled = "process_max_fds", "descriptors", Kind::Gauge;
+    /// Threads.
+    PROCESS_THREADS: Sampled = "process_threads", "threads", Kind::Gauge;
+    /// When the process started, as a Unix time.
+    PROCESS_START: Sampled = "process_start_time_seconds", "seconds", Kind::Gauge;
+}
+
+/// Exports the series that are known from the start, so that they are 0 before they first happen.
+pub fn describe_all() {
+    for series in TABLE {
+        series.touch();
+    }
+    BUILD_INFO.of([env!("CARGO_PKG_VERSION")]).set(1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::expose;
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        let mut names = BTreeSet::new();
+        for series in TABLE {
+            let metric = series.metric();
+            let name = metric.name;
+            assert!(names.insert(name), "{name} is there twice");
+            assert!(
+                name.starts_with("vestibule_") || name.starts_with("process_"),
+                "{name}"
+            );
+            assert_eq!(
+                metric.kind == Kind::Counter,
+                name.ends_with("_total"),
+                "{name}"
+            );
+            for unit in ["seconds", "bytes"] {
+                assert_eq!(metric.unit == unit, name.contains(unit), "{name}");
+            }
+            if metric.kind == Kind::Histogram {
+                assert_eq!(
+                    metric.unit, "seconds",
+                    "{name}: the buckets are made for seconds"
+                );
+            }
+            assert!(metric.help.ends_with('.'), "{name}: {}", metric.help);
+        }
+    }
+
+    #[test]
+    fn what_is_exported_is_in_the_table_and_the_other_way_round() {
+        describe_all();
+        HTTP_REQUESTS
+            .of((Route::Api, Method::Get, Status::Ok))
+            .add(1);
+        EVENTS_RECEIVED.of(["other"]).add(1);
+        EDGE_ACCEPT_ERRORS.of(["other"]).add(1);
+        EVENTLOG_APPENDED.of(["messages"]).add(1);
+        EVENTLOG_LAG.of(["pump", "messages", "0"]).set(0.0);
+        DELIVERY_DEAD_LETTERS.of(["messages"]).add(1);
+        TASKS_PANICKED.of(["handler"]).add(0);
+        let page = expose::render();
+        let exported: BTreeSet<(&str, &str)> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+            .filter(|(name, _)| !name.starts_with("test_"))
+            .collect();
+        let table: BTreeSet<(&str, &str)> = TABLE
+            .iter()
+            .map(|s| (s.metric().name, s.metric().kind.text()))
+            .collect();
+        assert_eq!(exported, table);
+        for series in TABLE {
+            let help = format!("# HELP {} {}\n", series.metric().name, series.metric().help);
+            assert!(page.contains(&help), "{help}");
+        }
+    }
+
+    #[test]
+    fn labels_from_configuration_are_bounded() {
+        for n in 0..2_000 {
+            // A row of its own, so that the page of the other tests stays small.
+            static CROWDED: Open<1, Count> = Open::new("test_total", "things", "Help.", &[TOPIC]);
+            CROWDED.of([&n.to_string()]).add(1);
+        }
+        let page = expose::render();
+        let series = page
+            .lines()
+            .filter(|line| line.starts_with("test_total{"))
+            .count();
+        assert_eq!(series, Open::<1, Count>::SERIES_MAX + 1);
+        assert!(page.contains("test_total{topic=\"other\"} 976"));
+    }
+}
