@@ -9,6 +9,7 @@ mod archive;
 mod bus;
 mod crash;
 mod eventlog;
+mod owners;
 mod speed;
 mod owners;
 mod sqlite;
