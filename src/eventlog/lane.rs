@@ -141,7 +141,10 @@ impl LogLane {
             self.written = self.next;
         }
         if let Some(oldest) = records.first() {
-            let names: Vec<_> = records.iter().map(|r| self.core.topics.name(r.topic)).collect();
+            let names: Vec<_> = records
+                .iter()
+                .map(|r| self.core.topics.name(r.topic))
+                .collect();
             meter::appended(names.iter().map(|name| &**name), oldest.since.elapsed());
         }
         self.queue.release(records.iter());

@@ -35,5 +35,7 @@ pub(super) fn deleted(records: u64) {
 pub(super) fn lag(lag: &Lag) {
     let partition = lag.partition.to_string();
     let records = f64::from(u32::try_from(lag.records).unwrap_or(u32::MAX));
-    metrics::EVENTLOG_LAG.of([&lag.group, &lag.topic, &partition]).set(records);
+    metrics::EVENTLOG_LAG
+        .of([&lag.group, &lag.topic, &partition])
+        .set(records);
 }

@@ -80,7 +80,9 @@ impl Hub {
         if namespaces.len() <= index {
             namespaces.resize_with(index + 1, Namespace::default);
         }
-        namespaces[index].members.insert(member.id().clone(), Rc::clone(member));
+        namespaces[index]
+            .members
+            .insert(member.id().clone(), Rc::clone(member));
     }
 
     /// Takes a socket out of all its rooms and forgets it. Returns the rooms that became empty.
@@ -91,7 +93,9 @@ impl Hub {
                 emptied.push(room);
             }
         }
-        self.with(member.namespace(), |namespace| namespace.members.remove(member.id().as_str()));
+        self.with(member.namespace(), |namespace| {
+            namespace.members.remove(member.id().as_str())
+        });
         member.set_owner(None);
         emptied
     }
@@ -109,7 +113,10 @@ impl Hub {
             let (room, is_first) = match namespace.rooms.entry(name.clone()) {
                 Entry::Occupied(entry) => (Rc::clone(entry.get()), false),
                 Entry::Vacant(entry) => {
-                    let room = Room { name: name.clone(), members: RefCell::default() };
+                    let room = Room {
+                        name: name.clone(),
+                        members: RefCell::default(),
+                    };
                     (Rc::clone(entry.insert(Rc::new(room))), true)
                 }
             };
@@ -126,7 +133,9 @@ impl Hub {
     pub fn leave(&self, member: &Rc<Member>, name: &str) -> Option<bool> {
         let seat = {
             let mut seats = member.seats.borrow_mut();
-            let at = seats.iter().position(|seat| seat.room.name.as_str() == name)?;
+            let at = seats
+                .iter()
+                .position(|seat| seat.room.name.as_str() == name)?;
             seats.swap_remove(at)
         };
         let mut members = seat.room.members.borrow_mut();
@@ -159,14 +168,18 @@ impl Hub {
 
     /// All local sockets of a namespace.
     pub fn members(&self, namespace: NamespaceId) -> Vec<Rc<Member>> {
-        self.with(namespace, |namespace| namespace.members.values().cloned().collect())
-            .unwrap_or_default()
+        self.with(namespace, |namespace| {
+            namespace.members.values().cloned().collect()
+        })
+        .unwrap_or_default()
     }
 
     /// All rooms of a namespace with local members.
     pub fn rooms(&self, namespace: NamespaceId) -> Vec<RoomName> {
-        self.with(namespace, |namespace| namespace.rooms.keys().cloned().collect())
-            .unwrap_or_default()
+        self.with(namespace, |namespace| {
+            namespace.rooms.keys().cloned().collect()
+        })
+        .unwrap_or_default()
     }
 
     /// Sends one frame to one outbox, in its place among everything it is sent.
@@ -217,8 +230,12 @@ impl Hub {
     /// How many rooms have local members, and how many memberships there are.
     pub fn sizes(&self) -> (usize, usize) {
         let namespaces = self.namespaces.borrow();
-        let rooms = namespaces.iter().flat_map(|namespace| namespace.rooms.values());
-        rooms.fold((0, 0), |(n, members), room| (n + 1, members + room.members.borrow().len()))
+        let rooms = namespaces
+            .iter()
+            .flat_map(|namespace| namespace.rooms.values());
+        rooms.fold((0, 0), |(n, members), room| {
+            (n + 1, members + room.members.borrow().len())
+        })
     }
 
     /// What was counted since the last call.
@@ -249,7 +266,10 @@ impl Hub {
     }
 
     fn with<R>(&self, id: NamespaceId, act: impl FnOnce(&mut Namespace) -> R) -> Option<R> {
-        self.namespaces.borrow_mut().get_mut(usize::from(id.0)).map(act)
+        self.namespaces
+            .borrow_mut()
+            .get_mut(usize::from(id.0))
+            .map(act)
     }
 }
 
@@ -261,7 +281,10 @@ mod tests {
     const ROOT: NamespaceId = NamespaceId(0);
 
     fn member(hub: &Hub, number: usize) -> Rc<Member> {
-        let outbox = Outbox::new(Limits { frames_max: 8, bytes_max: 10_000 });
+        let outbox = Outbox::new(Limits {
+            frames_max: 8,
+            bytes_max: 10_000,
+        });
         let id = SocketId::parse(&format!("socket-------------{number}")[..20]).unwrap();
         let member = Member::new(id, ROOT, outbox);
         hub.add(&member);
@@ -280,7 +303,10 @@ mod tests {
             assert_eq!(hub.join(member, &name("a")), n == 0);
             hub.join(member, &name("b"));
         }
-        assert!(!hub.join(&members[0], &name("a")), "joining twice changes nothing");
+        assert!(
+            !hub.join(&members[0], &name("a")),
+            "joining twice changes nothing"
+        );
         for n in [0, 3, 1] {
             assert_eq!(hub.leave(&members[n], "a"), Some(false));
             assert_eq!(hub.leave(&members[n], "a"), None);
@@ -306,7 +332,10 @@ mod tests {
         hub.join(&two, &name("b"));
         assert_eq!(hub.remove(&one), [name("a")]);
         assert!(hub.member(ROOT, one.id().as_str()).is_none());
-        assert!(!hub.join(&one, &name("a")), "joining after the end is no join");
+        assert!(
+            !hub.join(&one, &name("a")),
+            "joining after the end is no join"
+        );
         assert!(hub.room(ROOT, "a").is_none());
     }
 }

@@ -142,7 +142,11 @@ impl WebSocket {
         if self.is_blocked.get() {
             return;
         }
-        let waker = self.waker.borrow().clone().unwrap_or_else(|| Waker::noop().clone());
+        let waker = self
+            .waker
+            .borrow()
+            .clone()
+            .unwrap_or_else(|| Waker::noop().clone());
         let mut context = Context::from_waker(&waker);
         match self.poll_flush(&mut context) {
             Poll::Ready(Ok(())) => {}
@@ -164,9 +168,11 @@ impl WebSocket {
                 let slices = [IoSlice::new(&control[0].wire()[offset..])];
                 Pin::new(&mut *stream).poll_write_vectored(context, &slices)
             } else if let Some(outbox) = outbox.as_ref().filter(|outbox| !outbox.is_empty()) {
-                outbox.peek(FRAMES_PER_WRITE, |frames| gather(frames, offset, |slices| {
-                    Pin::new(&mut *stream).poll_write_vectored(context, slices)
-                }))
+                outbox.peek(FRAMES_PER_WRITE, |frames| {
+                    gather(frames, offset, |slices| {
+                        Pin::new(&mut *stream).poll_write_vectored(context, slices)
+                    })
+                })
             } else {
                 break;
             };
@@ -228,7 +234,12 @@ impl WebSocket {
         reading: &mut Option<Reading>,
         context: &mut Context<'_>,
     ) -> Poll<CloseReason> {
-        if !self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+        if !self
+            .waker
+            .borrow()
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
             *self.waker.borrow_mut() = Some(context.waker().clone());
         }
         self.turn.set(0);
@@ -272,8 +283,10 @@ impl WebSocket {
     /// Lets the last frames and a close frame out, then waits briefly for the peer to end, so that
     /// unread input does not make the kernel throw our last bytes away.
     async fn finish(self: Rc<Self>, reason: CloseReason) {
-        let is_broken =
-            matches!(reason, CloseReason::TransportClose | CloseReason::PingTimeout);
+        let is_broken = matches!(
+            reason,
+            CloseReason::TransportClose | CloseReason::PingTimeout
+        );
         let farewell = async {
             if is_broken || reason == CloseReason::SlowConsumer {
                 self.outbox.borrow_mut().take();
@@ -284,7 +297,8 @@ impl WebSocket {
                 self.control.borrow_mut().push(close_frame(reason));
                 poll_fn(|context| self.poll_flush(context)).await?;
             }
-            poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
+            poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context))
+                .await?;
             let mut rest = [0; 512];
             while poll_fn(|context| {
                 let mut buffer = ReadBuf::new(&mut rest);
@@ -344,7 +358,8 @@ impl AsyncRead for Source {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut *self.socket.stream.borrow_mut()).poll_read(context, buffer);
-        self.handed.set(self.handed.get() + buffer.filled().len() - before);
+        self.handed
+            .set(self.handed.get() + buffer.filled().len() - before);
         read
     }
 }
@@ -353,7 +368,11 @@ impl AsyncRead for Source {
 struct Nowhere;
 
 impl AsyncWrite for Nowhere {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(bytes.len()))
     }
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -377,7 +396,10 @@ struct Partial {
 /// future until it is done.
 async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), CloseReason> {
     let handed = Rc::new(Cell::new(0));
-    let source = Source { socket: Rc::clone(&socket), handed: Rc::clone(&handed) };
+    let source = Source {
+        socket: Rc::clone(&socket),
+        handed: Rc::clone(&handed),
+    };
     let (mut reader, _) = after_handshake_split(source, Nowhere, Role::Server);
     reader.set_auto_close(false);
     reader.set_auto_pong(false);
@@ -409,7 +431,11 @@ async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), C
             OpCode::Binary if is_last => route.binary(&socket, payload.freeze())?,
             OpCode::Text | OpCode::Binary => {
                 let is_text = opcode == OpCode::Text;
-                partial = Some(Partial { is_text, data: payload, fragments: 1 });
+                partial = Some(Partial {
+                    is_text,
+                    data: payload,
+                    fragments: 1,
+                });
             }
             OpCode::Continuation => {
                 let mut message = partial.take().ok_or(CloseReason::TransportError)?;
@@ -496,14 +522,22 @@ mod tests {
 
     async fn pair() -> (Rc<WebSocket>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         stream.writable().await.unwrap();
-        (WebSocket::new(Stream::plain(stream, Box::new(())), 1000), peer)
+        (
+            WebSocket::new(Stream::plain(stream, Box::new(())), 1000),
+            peer,
+        )
     }
 
     fn outbox() -> Rc<Outbox> {
-        Outbox::new(Limits { frames_max: 8, bytes_max: 64 << 20 })
+        Outbox::new(Limits {
+            frames_max: 8,
+            bytes_max: 64 << 20,
+        })
     }
 
     /// Larger than what the kernel takes at once.
@@ -518,7 +552,10 @@ mod tests {
         let writing = poll_fn(|context| socket.poll_flush(context));
         let (_, written) = tokio::join!(reading, writing);
         written.unwrap();
-        let all: Vec<u8> = expected.iter().flat_map(|frame| frame.wire().to_vec()).collect();
+        let all: Vec<u8> = expected
+            .iter()
+            .flat_map(|frame| frame.wire().to_vec())
+            .collect();
         assert!(bytes == all, "the peer got other bytes");
     }
 
@@ -552,7 +589,11 @@ mod tests {
                 let count = peer.read(&mut chunk).await.unwrap();
                 bytes.extend_from_slice(&chunk[..count]);
             }
-            assert_eq!(peer.read(&mut chunk).await.unwrap(), 0, "nothing but the end follows");
+            assert_eq!(
+                peer.read(&mut chunk).await.unwrap(),
+                0,
+                "nothing but the end follows"
+            );
             drop(peer);
         };
         tokio::join!(finishing, reading);
