@@ -6,6 +6,7 @@ use super::queue::{Pending, Queue};
 use super::{Error, sql};
 use crate::backend::sql as database;
 use crate::backend::writer::{Lane, Writing};
+use crate::telemetry::metrics;
 
 /// What the writer's thread knows of the archive.
 pub(super) struct ArchiveLane {
@@ -42,8 +43,7 @@ impl Lane for ArchiveLane {
     fn finish(&mut self, outcome: Result<(), Arc<database::Error>>) {
         for pending in self.batch.drain(..) {
             if outcome.is_ok() {
-                metrics::counter!("vestibule_archive_rows_total")
-                    .increment(pending.rows.len() as u64);
+                metrics::ARCHIVE_ROWS.add(pending.rows.len() as u64);
             }
             // Whoever gave up waiting has dropped the other end.
             pending

@@ -1,33 +1,45 @@
-//! The log's metrics, by name.
-
-use std::time::Duration;
+//! What the log tells about itself.
 
 use super::groups::Lag;
+use super::queue::Pending;
+use super::topics::{TopicIndex, Topics};
+use crate::telemetry::{Count, metrics};
 
-/// Records that became durable.
-pub(super) fn appended(records: usize, slowest: Duration) {
-    metrics::counter!("vestibule_eventlog_appended_total").increment(records as u64);
-    metrics::histogram!("vestibule_eventlog_append_seconds")
-        .record_many(slowest.as_secs_f64(), records);
+/// Counts what became durable. The series of each topic is kept: finding it takes a lock.
+#[derive(Default)]
+pub(super) struct Durable {
+    topics: Vec<Option<Count>>,
+}
+
+impl Durable {
+    pub(super) fn note(&mut self, pending: &Pending, topics: &Topics) {
+        metrics::EVENTLOG_APPEND_TIME.record(pending.since.elapsed());
+        self.topic(pending.topic, topics).add(1);
+    }
+
+    fn topic(&mut self, index: TopicIndex, topics: &Topics) -> &Count {
+        if self.topics.len() <= index {
+            self.topics.resize(index + 1, None);
+        }
+        self.topics[index]
+            .get_or_insert_with(|| metrics::EVENTLOG_APPENDED.of([&topics.name(index)]))
+    }
 }
 
 /// An append that was refused, at once or because its write failed.
 pub(super) fn refused() {
-    metrics::counter!("vestibule_eventlog_refused_total").increment(1);
+    metrics::EVENTLOG_REFUSED.add(1);
 }
 
-/// Records deleted because they were old.
-pub(super) fn deleted(records: u64) {
-    metrics::counter!("vestibule_eventlog_deleted_total").increment(records);
+/// Records that wait to become durable.
+pub(super) fn in_flight(records: usize) {
+    metrics::EVENTLOG_INFLIGHT.set(records as f64);
 }
 
 /// How far a group is behind in a partition.
 pub(super) fn lag(lag: &Lag) {
-    metrics::gauge!(
-        "vestibule_eventlog_consumer_lag",
-        "group" => lag.group.to_string(),
-        "topic" => lag.topic.to_string(),
-        "partition" => lag.partition.to_string(),
-    )
-    .set(lag.records as f64);
+    let partition = lag.partition.to_string();
+    metrics::EVENTLOG_LAG
+        .of([&lag.group, &lag.topic, &partition])
+        .set(lag.records as f64);
 }

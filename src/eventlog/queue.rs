@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::groups::Commit;
 use super::topics::TopicIndex;
-use super::{Appended, Error, Patience};
+use super::{Appended, Error, Patience, meter};
 use crate::backend::writer::Bell;
 use crate::types::Timestamp;
 
@@ -214,6 +214,7 @@ impl Queue {
             load.records -= 1;
             load.bytes -= size(pending);
         }
+        meter::in_flight(state.refusable.records + state.patient.records);
     }
 
     /// Puts records back to the front, in their order; they still count.

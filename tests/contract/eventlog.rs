@@ -475,7 +475,7 @@ async fn embedded_replay_begins_with_what_is_not_committed(fixture: Fixture) {
     store_all(&mut consumer, &records[..6]);
     consumer.commit("").await.unwrap();
     let mut all = log
-        .replay("timeline", Duration::from_secs(3_600))
+        .replay("timeline", &["pump"], Duration::from_secs(3_600))
         .await
         .unwrap();
     append(log, "a", "later").await.unwrap();
@@ -493,7 +493,10 @@ async fn embedded_replay_begins_with_what_is_not_committed(fixture: Fixture) {
         values,
         ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"]
     );
-    let mut tail = log.replay("timeline", Duration::ZERO).await.unwrap();
+    let mut tail = log
+        .replay("timeline", &["pump"], Duration::ZERO)
+        .await
+        .unwrap();
     let first = tail.next(1).await.unwrap();
     assert!(
         ["t0", "t1", "t2", "t3", "t4", "t5", "t6"].contains(&text(&first[0])),
