@@ -23,7 +23,7 @@ setup: ## Installs what building and testing need and this machine lacks
 	@scripts/setup.sh
 
 test: setup ## Runs all tests, with real clients and a real browser
-	cargo test
+	cargo test --no-fail-fast
 	node --test --test-concurrency=1 tests/conformance/*.test.js
 
 check-fast: ## Compiles everything and runs the tests that need no node

@@ -132,7 +132,7 @@ for (const one of chosen.cases) {
       reports[name].push(report);
     }
   }
-  results.push({ ...one, reports });
+  if (sides.length > 0) results.push({ ...one, reports });
 }
 const titles = Object.entries(servers({ binaries, data: "" })).map(([name, { title }]) => [name, title]);
 const page = options["no-write"] ? undefined : join(root, "docs", "BENCHMARKS.md");

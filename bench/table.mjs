@@ -129,7 +129,7 @@ const machine = (root, rounds, sample) => {
 
 /** Prints the tables and puts them into `page`; false if any server made a mistake. */
 export function write({ results, titles, root, page, options }) {
-  const kind = (wanted) => results.filter(({ load: [scenario], reports }) => scenario === wanted && Object.keys(reports).length);
+  const kind = (wanted) => results.filter(({ load: [scenario] }) => scenario === wanted);
   const measured = results.flatMap(({ reports }) => Object.values(reports).flat());
   if (measured.length === 0) throw new Error("no case was measured: look at --only and --servers");
   const described = results.map(({ name, what }) => `- \`${name}\`: ${what}.`).join("\n");

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::Parser;
 use vestibule::app::library::Library;
-use vestibule::config::Config;
+use vestibule::config::{Config, Origin};
 use vestibule::server::{Namespace, Server};
 use vestibule::types::Span;
 
@@ -28,6 +28,7 @@ fn main() -> anyhow::Result<()> {
     config.transport.ping_interval = Span::from_millis(300);
     config.transport.ping_timeout = Span::from_millis(200);
     config.transport.connect_timeout = Span::from_millis(1000);
+    config.edge.origins = Origin::parse("*").into_iter().collect();
     let server = if flags.engine_only {
         config.transport.path = "/engine.io/".to_owned();
         // No namespace is ever joined here.

@@ -1,28 +1,50 @@
 //! Vestibule: a horizontally scaled real-time gateway that speaks Socket.IO.
+//!
+//! The order of the modules below is the path of the data:
+//!
+//! ```text
+//!  in    edge::listener → edge::proxy → edge::tls → edge::http → transport::{websocket, request}
+//!        → protocol::engineio → protocol::socketio → server (namespaces, sockets, acks)
+//!        → handlers (auth, checks) → delivery::publish → eventlog → ack to the sender
+//!  pump  eventlog → delivery::pump → timeline (the room's next place) → cluster::bus
+//!        → eventlog (topic `timeline`) → the offset is stored
+//!  out   cluster::bus → delivery::fanout → rooms (hub, outbox) → transport → sockets
+//!  past  eventlog (topic `timeline`) → delivery::archive → archive; delivery::history reads both
+//! ```
+//!
+//! What holds everywhere:
+//! - A part imports only from lower layers, and each heavy library has one door (`tests/tidy.rs`).
+//! - `types`, `protocol` and `events` are pure: time, randomness and bytes are arguments.
+//! - A socket lives on one worker thread, which owns it without locks; what others want of it comes
+//!   through that worker's queue.
+//! - A frame is encoded once for each worker and shared by all receivers; every queue is bounded.
+//! - An event is acknowledged when the log has it, and has its place when the timeline gave it one.
+//!
+//! `docs/ARCHITECTURE.md` tells the rest.
 
+pub mod archive;
+pub mod cluster;
+pub mod delivery;
+pub mod edge;
+pub mod eventlog;
+pub mod events;
+pub mod handlers;
+pub mod protocol;
+pub mod rooms;
+pub mod server;
+pub mod timeline;
+pub mod transport;
+
+pub mod api;
+pub mod auth;
+pub mod web;
+
+pub mod backend;
+pub mod config;
+pub mod lifecycle;
+pub mod telemetry;
 pub mod types;
 
-pub mod config;
-pub mod telemetry;
-
-pub mod lifecycle;
-
-pub mod edge;
-pub mod transport;
-pub mod protocol;
-pub mod server;
-pub mod handlers;
-pub mod events;
-pub mod delivery;
-pub mod eventlog;
-pub mod timeline;
-pub mod cluster;
-pub mod rooms;
-pub mod archive;
-pub mod auth;
-pub mod backend;
-pub mod api;
-pub mod web;
 pub mod app;
-pub mod loadgen;
 pub mod cli;
+pub mod loadgen;

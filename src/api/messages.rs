@@ -107,7 +107,7 @@ impl Api {
             Problem::new(Code::NotFound, "this node's catalogue has no message:send")
         })?;
         let (envelope, room) = handlers::envelope(row, &identity, data)?;
-        let at = self.context.publisher.publish(row, &envelope)?.await?;
+        let at = self.context.publisher.publish(row, &envelope)?.await?.at;
         let answer = Accepted { ok: true, id: &envelope.id, room: &room, at };
         let mut response = problem::json(&answer);
         *response.status_mut() = StatusCode::CREATED;

@@ -82,12 +82,12 @@ impl Api {
 
     /// Who asks.
     async fn identity(&self, headers: &http::HeaderMap) -> Result<Identity, Problem> {
-        let header = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-        let credentials = crate::auth::Credentials {
-            auth: None,
-            authorization: header(http::header::AUTHORIZATION),
-            cookie: header(http::header::COOKIE),
-        };
+        let authorization = headers.get(http::header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        // HTTP/2 may carry each cookie in a header of its own: RFC 9113 section 8.2.3.
+        let cookies = headers.get_all(http::header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+        let cookies = cookies.collect::<Vec<_>>().join("; ");
+        let cookie = Some(cookies.as_str()).filter(|cookies| !cookies.is_empty());
+        let credentials = crate::auth::Credentials { auth: None, authorization, cookie };
         let now = std::time::SystemTime::now().into();
         Ok(self.context.authenticator.authenticate(&credentials, now).await?)
     }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
+use crate::handlers;
 use crate::types::{Code, Problem};
 
 /// The whole body, at most `max` bytes, within `within`.
@@ -32,7 +33,9 @@ pub(super) async fn body(
 
 /// A JSON body as `T`; the problem says where it is wrong.
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body)
+    let text = std::str::from_utf8(body)
+        .map_err(|_| Problem::new(Code::Invalid, "the body is not UTF-8"))?;
+    handlers::read(text)
         .map_err(|error| Problem::new(Code::Invalid, format!("the body is not as expected: {error}")))
 }
 

@@ -9,16 +9,16 @@ use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
 use crate::cluster::bus::Bus;
 use crate::config::{Config, Mode};
-use crate::delivery::archive::Archiver;
+use crate::delivery::archive::{self as archiving, Archiver};
 use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
-use crate::delivery::pump::Pump;
-use crate::delivery::restore;
+use crate::delivery::pump::{self, Pump};
+use crate::delivery::restore::Restore;
 use crate::eventlog::{self, EventLog, Retention};
 use crate::events::Catalogue;
 use crate::lifecycle::{Drain, Phase, TaskKind, Tasks};
 use crate::timeline::{self, Timeline};
-use crate::types::{NodeId, ShardId};
+use crate::types::NodeId;
 
 /// The services of a node, with their backends inside.
 pub struct Backends {
@@ -42,6 +42,7 @@ pub struct Backends {
     pub history: History,
     database: Database,
     retention: std::time::Duration,
+    archiving: archiving::Options,
 }
 
 impl Backends {
@@ -65,14 +66,22 @@ impl Backends {
             .await
             .with_context(|| format!("the data folder {} cannot be used", config.data.display()))?;
         let authenticator = Authenticator::open(config.auth.clone(), &config.data)?;
+        if let Err(error) = authenticator.refresh().await {
+            tracing::warn!(%error, "public keys could not be read; tokens are refused until they are");
+        }
         let log = EventLog::sql(&database, log_options(config)).await?;
         let archive = Archive::sql(&database);
         let timeline = Timeline::Memory(timeline::Memory::new(timeline_limits(config)));
         let lookback = config.timeline.dedup_window.get().max(config.timeline.ttl.get());
-        let restored = restore::restore((&log, &archive, &timeline), lookback).await?;
         let bus = Bus::memory();
-        bus.begin(SHARD, timeline.shard_top(SHARD));
-        tracing::info!(events = restored, "timeline restored");
+        let restore = Restore {
+            log: log.clone(),
+            archive: archive.clone(),
+            timeline: timeline.clone(),
+            bus: bus.clone(),
+        };
+        let restored = restore.run(lookback).await?;
+        tracing::info!(rooms = restored.rooms, events = restored.entries, "timeline restored");
         let catalogue = Arc::new(Catalogue::builtin());
         let history = History::new(timeline.clone(), archive.clone(), Arc::clone(&catalogue));
         Ok(Self {
@@ -87,19 +96,26 @@ impl Backends {
             archive,
             database,
             retention: config.eventlog.retention.get(),
+            archiving: archiving::Options {
+                batch_max: config.archive.batch_max,
+                linger: config.archive.linger.get(),
+                ..archiving::Options::default()
+            },
         })
     }
 
     /// Starts the services that run without being asked.
     pub(super) fn spawn(&self, tasks: &Tasks, drain: &Drain) {
-        let pump = Pump {
+        let parts = pump::Parts {
             log: self.log.clone(),
             timeline: self.timeline.clone(),
             bus: self.bus.clone(),
             catalogue: Arc::clone(&self.catalogue),
             node: self.node.clone(),
         };
-        let archiver = Archiver { log: self.log.clone(), archive: self.archive.clone() };
+        let pump = Pump::new(parts, pump::Options::default());
+        let (log, archive, node) = (self.log.clone(), self.archive.clone(), self.node.clone());
+        let archiver = Archiver::new(log, archive, node, self.archiving.clone());
         let retention = Retention::new(self.log.clone(), self.retention);
         tasks.spawn(TaskKind::Pump, guarded(drain.clone(), |stop| pump.run(stop)));
         tasks.spawn(TaskKind::Archiver, guarded(drain.clone(), |stop| archiver.run(stop)));
@@ -107,6 +123,19 @@ impl Backends {
         tasks.spawn(TaskKind::Sweeper, retention.run(async move {
             stop.reached(Phase::Flushing).await;
         }));
+    }
+
+    /// Resolves when the pump has applied what the log held at start. Before that a room's top may be
+    /// below what a client was shown, and a rejoin would be told to reload.
+    pub(super) async fn caught_up(&self) {
+        loop {
+            let lag = self.log.lag();
+            let mut pump = lag.iter().filter(|lag| &*lag.group == pump::GROUP).peekable();
+            if pump.peek().is_some() && pump.all(|lag| lag.records == 0) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// Writes what waits and closes the stores.
@@ -126,9 +155,6 @@ async fn guarded<F: Future>(
     drop(guard);
     result
 }
-
-/// The one shard of embedded mode.
-const SHARD: ShardId = ShardId(0);
 
 fn node(config: &Config) -> NodeId {
     config.node.clone().unwrap_or_else(|| {

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::api::Api;
 use crate::config::{self, TransportKind};
 use crate::edge::client_addr::Trusted;
@@ -19,6 +21,9 @@ use crate::server::{Io, Local, Mailboxes, Options, Server, Worker};
 use crate::telemetry::metrics;
 use crate::transport::{Sessions, Settings};
 use crate::types::NodeId;
+
+/// What a worker runs besides its sockets.
+pub type Setup = dyn Fn(&Rc<Local>) + Send + Sync;
 
 /// What every worker is made of.
 #[derive(Clone)]
@@ -46,7 +51,7 @@ pub struct Parts {
     /// REST.
     pub api: Option<Arc<dyn Fn() -> Rc<Api> + Send + Sync>>,
     /// What else a worker runs, told when its own state stands.
-    pub setup: Arc<dyn Fn(&Rc<Local>) + Send + Sync>,
+    pub setup: Arc<Setup>,
 }
 
 /// Commands that may wait for one worker.
@@ -88,19 +93,7 @@ async fn run(parts: Parts, mailboxes: Mailboxes, (worker, mut queue): (Worker, Q
     let local = Local::install(worker.index, io, parts.server.clone(), options(&parts));
     let sessions = Sessions::install(&local, settings(&parts), parts.drain.clone());
     (parts.setup)(&local);
-    spawn({
-        let local = Rc::clone(&local);
-        async move { local.run(worker).await }
-    });
-    spawn({
-        let local = Rc::clone(&local);
-        async move { local.hub().run_flusher().await }
-    });
-    spawn({
-        let sessions = Rc::clone(&sessions);
-        async move { sessions.run().await }
-    });
-    spawn(count(Rc::clone(&local)));
+    let mut core = core(&local, &sessions, worker);
     let router = Rc::new(Router {
         config: parts.edge,
         trusted: parts.trusted,
@@ -120,12 +113,39 @@ async fn run(parts: Parts, mailboxes: Mailboxes, (worker, mut queue): (Worker, Q
     };
     tokio::select! {
         () = accept => {}
+        // A worker that does not flush, or look after its sessions, must not go on as if it did.
+        Some(Err(ended)) = core.join_next() => {
+            if let Ok(panic) = ended.try_into_panic() {
+                std::panic::resume_unwind(panic);
+            }
+        }
         () = parts.drain.reached(Phase::Parting) => {}
     }
     // The last tenth of the time is for those whose acks are still on their way.
     sessions.part(parts.drain.deadlines().of(Phase::Parting).mul_f32(0.9)).await;
     drop(parting);
     parts.drain.reached(Phase::Stopped).await;
+}
+
+/// What a worker cannot be without.
+fn core(local: &Rc<Local>, sessions: &Rc<Sessions>, worker: Worker) -> JoinSet<()> {
+    let mut core = JoinSet::new();
+    core.spawn_local({
+        let local = Rc::clone(local);
+        async move { local.run(worker).await }
+    });
+    core.spawn_local({
+        let local = Rc::clone(local);
+        // One poll writes to every dirty socket. The runtime's budget would stop it after 128 and
+        // cost each of the others a wake-up of its own.
+        tokio::task::unconstrained(async move { local.hub().run_flusher().await })
+    });
+    core.spawn_local({
+        let sessions = Rc::clone(sessions);
+        async move { sessions.run().await }
+    });
+    core.spawn_local(count(Rc::clone(local)));
+    core
 }
 
 /// Runs with the worker and ends with it.
@@ -136,6 +156,7 @@ fn spawn(task: impl Future<Output = ()> + 'static) {
 /// Hot paths count in plain cells; once a second the sums go to the metrics.
 async fn count(local: Rc<Local>) {
     let mut timer = tokio::time::interval(COUNT_EVERY);
+    let mut shown = (0.0, 0.0);
     loop {
         timer.tick().await;
         let counts = local.hub().take_counts();
@@ -143,7 +164,17 @@ async fn count(local: Rc<Local>) {
         metrics::ROOMS_DELIVERIES.add(counts.deliveries);
         metrics::ROOMS_OUTBOX_DROPPED.add(counts.dropped);
         metrics::ROOMS_OUTBOX_OVERFLOWS.add(counts.overflows);
+        // Each worker adds its change, so that the gauges are sums over the workers.
+        let (rooms, members) = local.hub().sizes();
+        let now = (count_of(rooms), count_of(members));
+        metrics::ROOMS_OPEN.add(now.0 - shown.0);
+        metrics::ROOMS_MEMBERS.add(now.1 - shown.1);
+        shown = now;
     }
+}
+
+fn count_of(n: usize) -> f64 {
+    f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
 fn options(parts: &Parts) -> Options {

@@ -80,6 +80,7 @@ impl Library {
             0 => Workers::available(),
             count => count,
         };
+        let workers = workers.min(crate::transport::WORKERS_MAX);
         let connections_max = parts.edge.max_connections;
         let mailboxes = front::mailboxes(workers);
         Ok(Self { listener, parts, mailboxes, conductor, connections_max })

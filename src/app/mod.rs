@@ -120,7 +120,7 @@ impl App {
         hurry: impl Future<Output = ()>,
     ) -> Result<(), Error> {
         let tasks = Tasks::new();
-        let ready = self.readiness.latch("workers");
+        let ready = self.readiness.latch("log applied");
         let parts = wiring::parts(&self.config, &self.backends, &self.drain, self.tls.clone())
             .map_err(Error::Build)?;
         let count = wiring::workers(&self.config);
@@ -136,10 +136,15 @@ impl App {
         }
         tasks.spawn(TaskKind::KeyRefresh, backends.authenticator.clone().run());
         backends.spawn(&tasks, drain);
-        tasks.spawn(TaskKind::Listener, self.clients.run(cap, intake, drain.clone()));
-        ready.release();
+        let serve = async {
+            backends.caught_up().await;
+            tasks.spawn(TaskKind::Listener, self.clients.run(cap, intake, drain.clone()));
+            ready.release();
+            std::future::pending::<()>().await;
+        };
         let failure = tokio::select! {
             () = shutdown => None,
+            () = serve => None,
             failure = tasks.failed() => Some(failure),
             failure = workers.failed() => Some(failure),
         };

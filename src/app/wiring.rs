@@ -16,10 +16,11 @@ use crate::server::{Local, Server};
 
 /// How many workers this configuration means.
 pub(super) fn workers(config: &Config) -> usize {
-    match config.transport.workers {
+    let count = match config.transport.workers {
         0 => Workers::available(),
         count => count,
-    }
+    };
+    count.min(crate::transport::WORKERS_MAX)
 }
 
 /// What the workers are made of.

@@ -6,6 +6,7 @@ use super::queue::{Pending, Queue};
 use super::{Error, sql};
 use crate::backend::sql as database;
 use crate::backend::writer::{Lane, Writing};
+use crate::telemetry::metrics;
 
 /// What the writer's thread knows of the archive.
 pub(super) struct ArchiveLane {
@@ -15,7 +16,10 @@ pub(super) struct ArchiveLane {
 
 impl ArchiveLane {
     pub(super) const fn new(queue: Arc<Queue>) -> Self {
-        Self { queue, batch: Vec::new() }
+        Self {
+            queue,
+            batch: Vec::new(),
+        }
     }
 }
 
@@ -27,7 +31,11 @@ impl Lane for ArchiveLane {
 
     fn write<'a>(&'a mut self, connection: &'a mut database::Connection) -> Writing<'a> {
         Box::pin(async {
-            let rows: Vec<_> = self.batch.iter().flat_map(|pending| &pending.rows).collect();
+            let rows: Vec<_> = self
+                .batch
+                .iter()
+                .flat_map(|pending| &pending.rows)
+                .collect();
             sql::upsert(connection, &rows).await
         })
     }
@@ -35,10 +43,13 @@ impl Lane for ArchiveLane {
     fn finish(&mut self, outcome: Result<(), Arc<database::Error>>) {
         for pending in self.batch.drain(..) {
             if outcome.is_ok() {
-                metrics::counter!("archive_rows_total").increment(pending.rows.len() as u64);
+                metrics::ARCHIVE_ROWS.add(pending.rows.len() as u64);
             }
             // Whoever gave up waiting has dropped the other end.
-            pending.done.send(outcome.clone().map_err(Error::Storage)).ok();
+            pending
+                .done
+                .send(outcome.clone().map_err(Error::Storage))
+                .ok();
         }
     }
 }

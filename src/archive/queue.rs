@@ -34,7 +34,11 @@ struct State {
 impl Queue {
     pub(super) fn new(bell: Bell) -> Self {
         let room = Arc::new(Semaphore::new(ROWS_MAX as usize));
-        Self { state: Mutex::default(), room, bell }
+        Self {
+            state: Mutex::default(),
+            room,
+            bell,
+        }
     }
 
     /// Waits for room and enqueues rows; the receiver tells what became of them.
@@ -51,7 +55,11 @@ impl Queue {
         if state.is_closed {
             return Err(Error::Closed);
         }
-        state.waiting.push_back(Pending { rows, done, _room: room });
+        state.waiting.push_back(Pending {
+            rows,
+            done,
+            _room: room,
+        });
         drop(state);
         self.bell.ring();
         Ok(answer)

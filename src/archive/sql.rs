@@ -27,14 +27,22 @@ impl Store {
     pub(super) fn open(database: &Database) -> Self {
         let queue = Arc::new(Queue::new(database.bell()));
         database.attach(Box::new(ArchiveLane::new(Arc::clone(&queue))));
-        Self(Arc::new(Inner { queue, database: database.clone() }))
+        Self(Arc::new(Inner {
+            queue,
+            database: database.clone(),
+        }))
     }
 
     pub(super) async fn upsert(&self, rows: Vec<Row>) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.0.queue.push(rows).await?.await.unwrap_or(Err(Error::Closed))
+        self.0
+            .queue
+            .push(rows)
+            .await?
+            .await
+            .unwrap_or(Err(Error::Closed))
     }
 
     pub(super) async fn page(
@@ -68,8 +76,13 @@ impl Store {
             "SELECT epoch, seq FROM archive_event WHERE room = ?1
              ORDER BY epoch DESC, seq DESC LIMIT 1",
         );
-        let top = top.bind(room.as_str().to_owned()).fetch_optional(self.readers()).await;
-        top.map_err(database::Error::from)?.map(|row| position(&row, 0)).transpose()
+        let top = top
+            .bind(room.as_str().to_owned())
+            .fetch_optional(self.readers())
+            .await;
+        top.map_err(database::Error::from)?
+            .map(|row| position(&row, 0))
+            .transpose()
     }
 
     /// One step through the index for each room, however many events it has.
@@ -85,8 +98,13 @@ impl Store {
                  SELECT id FROM archive_event WHERE room = rooms.room
                  ORDER BY epoch DESC, seq DESC LIMIT 1)",
         );
-        let rows = tops.fetch_all(self.readers()).await.map_err(database::Error::from)?;
-        rows.iter().map(|row| Ok((parse(row, 0, RoomName::parse)?, position(row, 1)?))).collect()
+        let rows = tops
+            .fetch_all(self.readers())
+            .await
+            .map_err(database::Error::from)?;
+        rows.iter()
+            .map(|row| Ok((parse(row, 0, RoomName::parse)?, position(row, 1)?)))
+            .collect()
     }
 
     /// The whole position of one whose epoch may be missing: in the last epoch that has something
@@ -99,9 +117,15 @@ impl Store {
         let first = "SELECT MIN(seq) FROM archive_event WHERE room = ?1 AND epoch = ?2";
         let mut found = self.number(epoch, room, i64::MAX).await?;
         while let Some(candidate) = found {
-            let lowest = self.number(first, room, candidate).await?.unwrap_or(i64::MAX);
+            let lowest = self
+                .number(first, room, candidate)
+                .await?
+                .unwrap_or(i64::MAX);
             if lowest < signed(at.seq.0) {
-                return Ok(Position { epoch: Epoch(unsigned(candidate)), seq: at.seq });
+                return Ok(Position {
+                    epoch: Epoch(unsigned(candidate)),
+                    seq: at.seq,
+                });
             }
             found = self.number(epoch, room, candidate).await?;
         }
@@ -119,7 +143,10 @@ impl Store {
         while let Some(candidate) = found {
             let highest = self.number(last, room, candidate).await?.unwrap_or(0);
             if highest > signed(at.seq.0) {
-                return Ok(Position { epoch: Epoch(unsigned(candidate)), seq: at.seq });
+                return Ok(Position {
+                    epoch: Epoch(unsigned(candidate)),
+                    seq: at.seq,
+                });
             }
             found = self.number(epoch, room, candidate).await?;
         }
@@ -132,8 +159,13 @@ impl Store {
         room: &RoomName,
         number: i64,
     ) -> Result<Option<i64>, Error> {
-        let query = sqlx::query_scalar(statement).bind(room.as_str().to_owned()).bind(number);
-        Ok(query.fetch_one(self.readers()).await.map_err(database::Error::from)?)
+        let query = sqlx::query_scalar(statement)
+            .bind(room.as_str().to_owned())
+            .bind(number);
+        Ok(query
+            .fetch_one(self.readers())
+            .await
+            .map_err(database::Error::from)?)
     }
 
     fn readers(&self) -> &Readers {
@@ -142,12 +174,17 @@ impl Store {
 }
 
 /// After everything.
-const LAST: Position = Position { epoch: Epoch(i64::MAX as u64), seq: Seq(i64::MAX as u64) };
+const LAST: Position = Position {
+    epoch: Epoch(i64::MAX as u64),
+    seq: Seq(i64::MAX as u64),
+};
 
-const BEFORE: &str = "SELECT room, epoch, seq, shard_epoch, shard_seq, event_id, kind, user_id, at, payload
+const BEFORE: &str =
+    "SELECT room, epoch, seq, shard_epoch, shard_seq, event_id, kind, user_id, at, payload
     FROM archive_event WHERE room = ?1 AND (epoch, seq) < (?2, ?3)
     ORDER BY epoch DESC, seq DESC LIMIT ?4";
-const AFTER: &str = "SELECT room, epoch, seq, shard_epoch, shard_seq, event_id, kind, user_id, at, payload
+const AFTER: &str =
+    "SELECT room, epoch, seq, shard_epoch, shard_seq, event_id, kind, user_id, at, payload
     FROM archive_event WHERE room = ?1 AND (epoch, seq) > (?2, ?3)
     ORDER BY epoch, seq LIMIT ?4";
 
@@ -221,7 +258,10 @@ fn read(row: &SqliteRow) -> Result<Row, Error> {
 
 fn position(row: &SqliteRow, at: usize) -> Result<Position, Error> {
     let (epoch, seq) = (unsigned(column(row, at)?), unsigned(column(row, at + 1)?));
-    Ok(Position { epoch: Epoch(epoch), seq: Seq(seq) })
+    Ok(Position {
+        epoch: Epoch(epoch),
+        seq: Seq(seq),
+    })
 }
 
 fn parse<T, E: std::fmt::Display>(
@@ -236,12 +276,14 @@ fn column<'r, T>(row: &'r SqliteRow, at: usize) -> Result<T, Error>
 where
     T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
 {
-    row.try_get(at).map_err(|error| Error::Row(error.to_string()))
+    row.try_get(at)
+        .map_err(|error| Error::Row(error.to_string()))
 }
 
-/// SQLite's integers are signed. Counters never come near the sign.
+/// SQLite's integers are signed. Counters never come near the sign, but positions that clients
+/// ask for may.
 fn signed(number: u64) -> i64 {
-    number.cast_signed()
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn unsigned(number: i64) -> u64 {

@@ -1,5 +1,6 @@
 //! Why a token is refused, with what to do about it. The token itself is never part of it.
 
+use crate::telemetry::labels::AuthFailure;
 use crate::types::{Code, IdError, Kind, Problem, Timestamp};
 
 use super::globs::GlobError;
@@ -101,6 +102,29 @@ impl Error {
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::KeysUnavailable => "keys_unavailable",
+        }
+    }
+}
+
+impl From<&Error> for AuthFailure {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Missing => Self::Missing,
+            Error::Credentials(..) | Error::TooLong(..) | Error::Malformed(_) | Error::Extension => {
+                Self::Malformed
+            }
+            Error::Algorithm => Self::Algorithm,
+            Error::UnknownKey(_) | Error::AmbiguousKey => Self::UnknownKey,
+            Error::Signature => Self::Signature,
+            Error::MissingClaim(_)
+            | Error::Claim(..)
+            | Error::Subject(_)
+            | Error::Rooms(_)
+            | Error::Issuer
+            | Error::Audience => Self::Claims,
+            Error::Expired(_) => Self::Expired,
+            Error::NotYetValid(_) => Self::NotYetValid,
+            Error::KeysUnavailable => Self::KeysUnavailable,
         }
     }
 }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::config::{self, Authentication};
+use crate::telemetry::metrics;
 use crate::types::Timestamp;
 use jwks::Jwks;
 use keys::Key;
@@ -117,8 +118,14 @@ impl Authenticator {
         credentials: &Credentials<'_>,
         now: Timestamp,
     ) -> Result<Identity, Error> {
-        let token = credentials.token(self.0.cookie.as_deref())?;
-        self.verify(token.reveal(), now).await
+        let outcome = match credentials.token(self.0.cookie.as_deref()) {
+            Ok(token) => self.verify(token.reveal(), now).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &outcome {
+            metrics::AUTH_FAILURES.of(error.into()).add(1);
+        }
+        outcome
     }
 
     /// Verifies a token; waits as [`authenticate`](Self::authenticate) does. Cancel-safe.

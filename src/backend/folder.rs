@@ -17,10 +17,18 @@ pub(super) struct FolderLock {
 
 /// Makes the folder if it is missing and locks it.
 pub(super) fn lock(folder: &Path) -> Result<FolderLock, Error> {
-    let failed = |source| Error::Folder { folder: folder.to_owned(), source };
+    let failed = |source| Error::Folder {
+        folder: folder.to_owned(),
+        source,
+    };
     fs::create_dir_all(folder).map_err(failed)?;
     let path = folder.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(FolderLock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(Error::Locked(folder.to_owned())),
@@ -39,7 +47,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let held = lock(folder.path()).unwrap();
         let refused = lock(folder.path()).unwrap_err().to_string();
-        assert!(refused.contains(folder.path().to_str().unwrap()), "{refused}");
+        assert!(
+            refused.contains(folder.path().to_str().unwrap()),
+            "{refused}"
+        );
         drop(held);
         lock(folder.path()).unwrap();
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::folder;
@@ -164,10 +164,15 @@ impl Database {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(
-                common(&options).create_if_missing(false).pragma("query_only", "ON"),
+                common(&options)
+                    .create_if_missing(false)
+                    .pragma("query_only", "ON"),
             );
-        let writer = Writer::start(connection, lock, options.linger)
-            .map_err(|source| Error::Folder { folder: options.folder.clone(), source })?;
+        let writer =
+            Writer::start(connection, lock, options.linger).map_err(|source| Error::Folder {
+                folder: options.folder.clone(),
+                source,
+            })?;
         Ok(Self(Arc::new(Inner { writer, readers })))
     }
 
@@ -211,8 +216,8 @@ fn common(options: &Options) -> SqliteConnectOptions {
 async fn connect(options: &Options) -> Result<Connection, Error> {
     let mut writing = common(options)
         .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .pragma("journal_mode", "WAL")
+        .pragma("synchronous", "FULL")
         .thread_name(|_| "sqlite-write".to_owned())
         // 16 MiB of log between two checkpoints: each costs two more flushes.
         .pragma("wal_autocheckpoint", "4096")
@@ -226,10 +231,15 @@ async fn connect(options: &Options) -> Result<Connection, Error> {
 
 async fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Error> {
     let known = i64::try_from(SCHEMA.len()).expect("a handful of versions");
-    let found: i64 =
-        sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut *connection)
+        .await?;
     if found > known {
-        return Err(Error::Newer { file: file.to_owned(), found, known });
+        return Err(Error::Newer {
+            file: file.to_owned(),
+            found,
+            known,
+        });
     }
     for (version, statements) in (1..).zip(SCHEMA).skip(usize::try_from(found).unwrap_or(0)) {
         let mut step = connection.begin().await?;
@@ -285,30 +295,53 @@ mod tests {
     async fn a_second_open_of_the_folder_is_refused_by_name_until_the_first_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let first = Database::open(Options::new(folder.path())).await.unwrap();
-        let refused = Database::open(Options::new(folder.path())).await.unwrap_err();
+        let refused = Database::open(Options::new(folder.path()))
+            .await
+            .unwrap_err();
         assert!(matches!(refused, Error::Locked(_)));
-        assert!(refused.to_string().contains(folder.path().to_str().unwrap()), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .contains(folder.path().to_str().unwrap()),
+            "{refused}"
+        );
         first.close().await;
-        Database::open(Options::new(folder.path())).await.unwrap().close().await;
+        Database::open(Options::new(folder.path()))
+            .await
+            .unwrap()
+            .close()
+            .await;
     }
 
     #[tokio::test]
     async fn a_file_of_a_newer_program_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        Database::open(Options::new(folder.path())).await.unwrap().close().await;
+        Database::open(Options::new(folder.path()))
+            .await
+            .unwrap()
+            .close()
+            .await;
         let options = Options::new(folder.path());
         let mut connection = connect(&options).await.unwrap();
-        sqlx::query("PRAGMA user_version = 99").execute(&mut connection).await.unwrap();
+        sqlx::query("PRAGMA user_version = 99")
+            .execute(&mut connection)
+            .await
+            .unwrap();
         connection.close().await.unwrap();
         let refused = Database::open(options).await.unwrap_err().to_string();
-        assert!(refused.contains("99") && refused.contains("newer"), "{refused}");
+        assert!(
+            refused.contains("99") && refused.contains("newer"),
+            "{refused}"
+        );
     }
 
     #[tokio::test]
     async fn a_file_that_is_no_database_is_an_error_not_a_panic() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), vec![b'x'; 8192]).unwrap();
-        let refused = Database::open(Options::new(folder.path())).await.unwrap_err();
+        let refused = Database::open(Options::new(folder.path()))
+            .await
+            .unwrap_err();
         assert!(matches!(refused, Error::Damaged(_)), "{refused:?}");
     }
 }

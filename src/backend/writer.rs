@@ -72,22 +72,37 @@ impl Writer {
         lock: FolderLock,
         linger: Duration,
     ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let signal = Arc::new(Signal::default());
         let joining = Lanes::default();
         let (end, ended) = watch::channel(false);
-        let turn = Turn { signal: Arc::clone(&signal), joining: Arc::clone(&joining), linger };
-        thread::Builder::new().name("sql-writer".to_owned()).spawn(move || {
-            runtime.block_on(turn.run(connection));
-            drop(lock);
-            // Dropped, not sent, also when the thread panics: waiters see the channel close.
-            drop(end);
-        })?;
-        Ok(Self { signal, joining, ended })
+        let turn = Turn {
+            signal: Arc::clone(&signal),
+            joining: Arc::clone(&joining),
+            linger,
+        };
+        thread::Builder::new()
+            .name("sql-writer".to_owned())
+            .spawn(move || {
+                runtime.block_on(turn.run(connection));
+                drop(lock);
+                // Dropped, not sent, also when the thread panics: waiters see the channel close.
+                drop(end);
+            })?;
+        Ok(Self {
+            signal,
+            joining,
+            ended,
+        })
     }
 
     pub(super) fn attach(&self, lane: Box<dyn Lane>) {
-        self.joining.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
+        self.joining
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(lane);
         self.signal.wake.notify_one();
     }
 
@@ -128,8 +143,10 @@ impl Turn {
             // Read before the work is taken: what was accepted before the stop is still written.
             let is_stopping = self.signal.is_stopping.load(Ordering::Acquire);
             lanes.append(&mut self.joining.lock().unwrap_or_else(PoisonError::into_inner));
-            let mut busy: Vec<&mut Box<dyn Lane>> =
-                lanes.iter_mut().filter_map(|lane| lane.take().then_some(lane)).collect();
+            let mut busy: Vec<&mut Box<dyn Lane>> = lanes
+                .iter_mut()
+                .filter_map(|lane| lane.take().then_some(lane))
+                .collect();
             if busy.is_empty() {
                 if is_stopping {
                     break;
@@ -173,7 +190,9 @@ async fn transact(connection: &mut Connection, lanes: &mut Vec<&mut Box<dyn Lane
                 let error = Arc::new(error);
                 match failed {
                     Some(index) => lanes.remove(index).finish(Err(error)),
-                    None => lanes.drain(..).for_each(|lane| lane.finish(Err(Arc::clone(&error)))),
+                    None => lanes
+                        .drain(..)
+                        .for_each(|lane| lane.finish(Err(Arc::clone(&error)))),
                 }
             }
         }
@@ -186,9 +205,13 @@ async fn attempt(
     connection: &mut Connection,
     lanes: &mut [&mut Box<dyn Lane>],
 ) -> Result<(), (Option<usize>, Error)> {
-    sql::begin(connection).await.map_err(|error| (None, error))?;
+    sql::begin(connection)
+        .await
+        .map_err(|error| (None, error))?;
     for (index, lane) in lanes.iter_mut().enumerate() {
-        lane.write(connection).await.map_err(|error| (Some(index), error))?;
+        lane.write(connection)
+            .await
+            .map_err(|error| (Some(index), error))?;
     }
     sql::commit(connection).await.map_err(|error| (None, error))
 }

@@ -8,13 +8,13 @@
 //!
 //! Lock order: the hub, then one queue. Neither is held across an await.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
-use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::cluster::bus::{Delivery, Ephemeral, Publication};
+use crate::cluster::queue::{Popped, Queue, lock};
 use crate::types::{RoomName, ShardId, ShardPosition};
 
 /// The in-memory backend. Cheap to clone.
@@ -184,11 +184,7 @@ impl Port {
         subscriptions[index].count -= 1;
         if subscriptions[index].count == 0 {
             // A publisher that waits for this queue need not any more; it looks again.
-            subscriptions
-                .swap_remove(index)
-                .queue
-                .freed
-                .notify_waiters();
+            subscriptions.swap_remove(index).queue.look_again();
         }
         if subscriptions.is_empty() {
             hub.rooms.remove(room);
@@ -217,18 +213,18 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) async fn recv(&mut self) -> Option<Delivery> {
+    pub(super) async fn recv(&self) -> Option<Delivery> {
         loop {
             match self.queue.pop() {
                 Popped::One(delivery) => return Some(delivery),
                 Popped::End => return None,
                 // A push between the look and the wait leaves a permit, so it is not missed.
-                Popped::Nothing => self.queue.arrived.notified().await,
+                Popped::Nothing => self.queue.arrived().await,
             }
         }
     }
 
-    pub(super) fn try_recv(&mut self) -> Option<Delivery> {
+    pub(super) fn try_recv(&self) -> Option<Delivery> {
         match self.queue.pop() {
             Popped::One(delivery) => Some(delivery),
             Popped::Nothing | Popped::End => None,
@@ -241,95 +237,4 @@ impl Drop for Stream {
         lock(&self.bus.hub).detach(self.worker);
         self.queue.close();
     }
-}
-
-/// What one worker still has to take.
-#[derive(Debug)]
-struct Queue {
-    state: Mutex<State>,
-    capacity: usize,
-    /// Publishers that wait are woken when the queue has shrunk to this, not at each step, so that
-    /// a queue that stays full does not cost a wake-up per entry. Ephemeral events get no further
-    /// than this either: a flood of them alone never holds a publisher back.
-    light: usize,
-    arrived: Notify,
-    freed: Arc<Notify>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    deliveries: VecDeque<Delivery>,
-    is_closed: bool,
-}
-
-enum Popped {
-    One(Delivery),
-    Nothing,
-    End,
-}
-
-impl Queue {
-    fn new(capacity: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            capacity,
-            light: capacity - (capacity / 4).max(1),
-            arrived: Notify::new(),
-            freed: Arc::default(),
-        }
-    }
-
-    fn push(&self, delivery: Delivery) {
-        let mut state = lock(&self.state);
-        if !state.is_closed {
-            state.deliveries.push_back(delivery);
-        }
-        drop(state);
-        self.arrived.notify_one();
-    }
-
-    /// Puts an ephemeral event in, unless the queue is filling up; then answers false.
-    fn push_if_light(&self, delivery: Delivery) -> bool {
-        let is_light = lock(&self.state).deliveries.len() < self.light.max(1);
-        if is_light {
-            self.push(delivery);
-        }
-        is_light
-    }
-
-    /// When full, what resolves once there is room, or the worker is gone.
-    fn freed_if_full(&self) -> Option<OwnedNotified> {
-        let state = lock(&self.state);
-        let is_full = state.deliveries.len() >= self.capacity && !state.is_closed;
-        // Made under the lock: a wake-up from here on counts, also before the first poll.
-        is_full.then(|| self.freed.clone().notified_owned())
-    }
-
-    fn pop(&self) -> Popped {
-        let mut state = lock(&self.state);
-        let Some(delivery) = state.deliveries.pop_front() else {
-            return if state.is_closed {
-                Popped::End
-            } else {
-                Popped::Nothing
-            };
-        };
-        let is_freed = state.deliveries.len() == self.light;
-        drop(state);
-        if is_freed {
-            self.freed.notify_waiters();
-        }
-        Popped::One(delivery)
-    }
-
-    fn close(&self) {
-        lock(&self.state).is_closed = true;
-        self.arrived.notify_one();
-        self.freed.notify_waiters();
-    }
-}
-
-/// Every critical section leaves its state whole, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,3 +3,4 @@
 pub mod bus;
 
 mod memory;
+mod queue;

@@ -1,63 +1,189 @@
 //! From topic `timeline` into the archive.
+//!
+//! A consumer group of its own: when the archive is slow or away, nothing waits but this. Rows are
+//! upserted, so that what is read twice is there once.
 
+use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::archive::{Archive, Row};
-use crate::delivery::pump::TIMELINE;
-use crate::eventlog::{Error, EventLog, Record};
-use crate::events::Envelope;
-use crate::telemetry::metrics;
-use crate::timeline::Entry;
+use tokio::time::{Instant, timeout_at};
 
-/// Writes ordered events to the archive.
-pub struct Archiver {
-    /// The log.
-    pub log: EventLog,
-    /// Where to.
-    pub archive: Archive,
+use super::backoff::Backoff;
+use super::bury::bury;
+use super::route::Fault;
+use super::{TIMELINE_TOPIC, meter};
+use crate::archive::{Archive, Row};
+use crate::eventlog::{Consumer, Error, EventLog, Record};
+use crate::events::Envelope;
+use crate::timeline::Entry;
+use crate::types::NodeId;
+
+/// The consumer group of all archivers.
+pub const GROUP: &str = "archive";
+
+/// Sizes and times of the archiver.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Rows written at once.
+    pub batch_max: usize,
+    /// How long the first row of a batch waits for more.
+    pub linger: Duration,
+    /// Time between commits. What is not committed is written again after a crash.
+    pub commit_every: Duration,
 }
 
-const BATCH: usize = 500;
-
-impl Archiver {
-    /// Runs until `stop` resolves.
-    ///
-    /// # Errors
-    /// When the log ends.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let mut consumer = self.log.consumer("archive", &[TIMELINE]).await?;
-        let mut stop = pin!(stop);
-        loop {
-            let records = tokio::select! {
-                records = consumer.poll(BATCH) => records?,
-                () = &mut stop => return consumer.commit("").await,
-            };
-            let rows: Vec<Row> = records.iter().filter_map(row).collect();
-            metrics::ARCHIVE_ROWS.add(rows.len() as u64);
-            while let Err(error) = self.archive.upsert(rows.clone()).await {
-                tracing::warn!(%error, "the archive cannot be written; trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            for record in &records {
-                consumer.store(&record.topic, record.partition, record.offset + 1);
-            }
-            consumer.commit("").await?;
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            batch_max: 256,
+            linger: Duration::from_millis(20),
+            commit_every: Duration::from_millis(500),
         }
     }
 }
 
-fn row(record: &Record) -> Option<Row> {
-    let entry: Entry = serde_json::from_slice(&record.value).ok()?;
-    let envelope = Envelope::parse(&entry.payload).ok()?;
-    Some(Row {
-        room: entry.room.clone(),
+/// Moves settled events into the archive.
+#[derive(Debug)]
+pub struct Archiver {
+    log: EventLog,
+    archive: Archive,
+    node: NodeId,
+    options: Options,
+}
+
+impl Archiver {
+    /// An archiver from this log to this archive; `node` signs dead letters.
+    #[must_use]
+    pub const fn new(log: EventLog, archive: Archive, node: NodeId, options: Options) -> Self {
+        Self {
+            log,
+            archive,
+            node,
+            options,
+        }
+    }
+
+    /// Runs until `drain` resolves; then commits and returns. What is in the topic by then and not
+    /// in the archive follows after the next start.
+    ///
+    /// # Errors
+    /// When the log or the archive is closed before that, or answers what cannot heal.
+    pub async fn run(self, drain: impl Future<Output = ()>) -> Result<(), Failure> {
+        let mut consumer = self.log.consumer(GROUP, &[TIMELINE_TOPIC]).await?;
+        let mut drain = pin!(drain);
+        let mut backoff = Backoff::default();
+        let mut commit_due = Instant::now() + self.options.commit_every;
+        loop {
+            let records = tokio::select! {
+                () = &mut drain => break,
+                // Waiting for records must not keep a commit from being made.
+                () = tokio::time::sleep_until(commit_due) => Ok(Vec::new()),
+                records = consumer.poll(self.options.batch_max) => records,
+            };
+            match records {
+                Ok(records) => {
+                    let records = self.gather(&mut consumer, records).await;
+                    self.keep(&mut consumer, records).await?;
+                }
+                Err(error) if error.retry() => {
+                    tracing::warn!(%error, "the log could not be read; trying again");
+                    backoff.wait().await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            backoff = Backoff::default();
+            if Instant::now() >= commit_due {
+                commit_due = Instant::now() + self.options.commit_every;
+                self.commit(&mut consumer).await?;
+            }
+        }
+        self.commit(&mut consumer).await
+    }
+
+    /// Adds to a batch what comes while the first of it lingers. Never dropped half way: what a poll
+    /// has handed out is not handed out again.
+    async fn gather(&self, consumer: &mut Consumer, mut records: Vec<Record>) -> Vec<Record> {
+        let until = Instant::now() + self.options.linger;
+        while !records.is_empty() && records.len() < self.options.batch_max {
+            match timeout_at(until, consumer.poll(self.options.batch_max - records.len())).await {
+                Ok(Ok(more)) => records.extend(more),
+                // A fault shows again at the next poll; what was read is written first.
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        records
+    }
+
+    async fn keep(&self, consumer: &mut Consumer, records: Vec<Record>) -> Result<(), Failure> {
+        let mut rows = Vec::with_capacity(records.len());
+        for record in &records {
+            match row(record) {
+                Ok(row) => rows.push(row),
+                Err(message) => {
+                    let fault = Fault {
+                        class: "undecodable",
+                        message,
+                        id: None,
+                    };
+                    bury(&self.log, &self.node, record, &fault).await?;
+                }
+            }
+        }
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.archive.upsert(rows.clone()).await {
+            if !error.retry() {
+                return Err(error.into());
+            }
+            tracing::warn!(%error, rows = rows.len(), "the archive could not be written; trying again");
+            meter::retried();
+            backoff.wait().await;
+        }
+        for record in &records {
+            consumer.store(&record.topic, record.partition, record.offset + 1);
+        }
+        if let Some(newest) = records.last() {
+            meter::archived(newest.at);
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, consumer: &mut Consumer) -> Result<(), Failure> {
+        match consumer.commit("").await {
+            Err(error) if !error.retry() => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "a commit failed; the next one repeats it");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// Why the archiver, or a restore, ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Because of the log.
+    #[error("the log failed")]
+    Log(#[from] Error),
+    /// Because of the archive.
+    #[error("the archive failed")]
+    Archive(#[from] crate::archive::Error),
+}
+
+fn row(record: &Record) -> Result<Row, String> {
+    let entry = Entry::from_json(&record.value).map_err(|error| error.to_string())?;
+    let envelope = Envelope::parse(&entry.payload).map_err(|error| error.to_string())?;
+    let payload = String::from_utf8(entry.payload.to_vec()).map_err(|error| error.to_string())?;
+    Ok(Row {
         position: entry.position(),
         shard: entry.shard_position(),
-        id: entry.id.clone(),
+        room: entry.room,
+        id: entry.id,
         kind: envelope.kind,
         user_id: envelope.user_id,
-        at: entry.at,
-        payload: String::from_utf8(entry.payload.to_vec()).ok()?,
+        at: envelope.timestamp,
+        payload,
     })
 }

@@ -53,6 +53,8 @@ const NAMESPACE: NamespaceId = NamespaceId(0);
 /// How long a subscription outlives its last local member: rooms that empty and refill at once do
 /// not churn.
 const LINGER: Duration = Duration::from_secs(10);
+/// Deliveries before the worker's other tasks get a turn. Far fewer than an outbox holds.
+const DELIVERIES_PER_TURN: u32 = 64;
 
 impl Fanout {
     /// The fan-out of the worker that owns `hub`.
@@ -73,13 +75,23 @@ impl Fanout {
     pub async fn run(&self, mut stream: Stream) {
         let mut sweep = tokio::time::interval(LINGER);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut in_turn = 0;
         loop {
             tokio::select! {
                 delivery = stream.recv() => match delivery {
-                    Some(delivery) => self.deliver(delivery),
+                    Some(delivery) => {
+                        self.deliver(delivery);
+                        in_turn += 1;
+                    }
                     None => return,
                 },
                 _ = sweep.tick() => self.unsubscribe_empty(),
+            }
+            if in_turn == DELIVERIES_PER_TURN {
+                // The stream never makes this task wait while it holds anything. Without a pause
+                // the flusher would have no turn and a backlog would overflow every outbox.
+                in_turn = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -171,13 +183,71 @@ impl Fanout {
 
     fn unsubscribe_empty(&self) {
         let waiting = self.waiting.borrow();
+        let awaited: HashSet<&RoomName> = waiting.values().map(|waiting| &waiting.room).collect();
         self.subscribed.borrow_mut().retain(|room| {
             let is_needed = self.hub.room(NAMESPACE, room.as_str()).is_some()
-                || waiting.values().any(|waiting| waiting.room == *room);
+                || awaited.contains(room);
             if !is_needed {
                 self.port.unsubscribe(room);
             }
             is_needed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::bus::Bus;
+    use crate::rooms::{Limits, Link, Member, Outbox};
+    use crate::types::{CloseReason, SocketId};
+    use serde_json::value::RawValue;
+
+    /// A transport that takes everything at once.
+    struct Fast {
+        outbox: Rc<Outbox>,
+        taken: Cell<usize>,
+    }
+
+    impl Link for Fast {
+        fn drain(&self) {
+            while self.outbox.pop().is_some() {
+                self.taken.set(self.taken.get() + 1);
+            }
+        }
+        fn close(&self, _reason: CloseReason) {}
+        fn is_writable(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backlog_does_not_overflow_a_fast_socket() {
+        const EVENTS: usize = 1000;
+        let (hub, bus) = (Hub::new(1), Bus::memory());
+        let room = RoomName::parse("conversation:1").unwrap();
+        let outbox = Outbox::new(Limits { frames_max: 100, bytes_max: 1 << 20 });
+        let fast = Rc::new(Fast { outbox: Rc::clone(&outbox), taken: Cell::new(0) });
+        let link: Rc<dyn Link> = Rc::clone(&fast) as Rc<dyn Link>;
+        outbox.connect(Rc::downgrade(&link));
+        let member = Member::new(SocketId::parse(&"s".repeat(20)).unwrap(), NAMESPACE, outbox);
+        hub.add(&member);
+        hub.join(&member, &room);
+        let (port, stream) = bus.attach(2 * EVENTS);
+        port.subscribe(&room);
+        for _ in 0..EVENTS {
+            let data = RawValue::from_string("1".to_owned()).unwrap();
+            let event = Ephemeral { room: room.clone(), event: "e".into(), data, except: None };
+            assert_eq!(bus.publish_ephemeral(Arc::new(event)), 0);
+        }
+        bus.close();
+        let fanout = Fanout::new(Rc::clone(&hub), port, Arc::new(Catalogue::builtin()));
+        let tasks = tokio::task::LocalSet::new();
+        let flushed = Rc::clone(&hub);
+        tasks.spawn_local(async move { flushed.run_flusher().await });
+        tasks.spawn_local(async move { fanout.run(stream).await });
+        tasks.run_until(async { for _ in 0..EVENTS { tokio::task::yield_now().await } }).await;
+        assert!(!member.outbox().is_closed());
+        assert_eq!(fast.taken.get(), EVENTS);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::archive::{self, Archive, Page, Row};
 use crate::events::{Catalogue, Envelope, view};
 use crate::timeline::{self, Timeline};
-use crate::types::{Code, Epoch, Position, Problem, RoomName, ShardPosition, ShardSeq};
+use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition, ShardSeq};
 
 /// Reads a room's past. Cheap to clone.
 #[derive(Clone)]
@@ -48,8 +48,13 @@ pub struct Missed {
 
 /// Events of one answer. As large as Centrifugo's recovery page.
 pub const PAGE_MAX: usize = 300;
+/// Bytes of the events of one answer to a join, which waits in an outbox as one frame.
+const PAGE_BYTES: usize = 256 * 1024;
 /// Everything the shard has, whatever its epoch.
 const ALL: ShardPosition = ShardPosition { epoch: Epoch(u64::MAX), shard_seq: ShardSeq(u64::MAX) };
+
+/// After everything: asks for the room's top alone.
+const NOWHERE: Position = Position { epoch: Epoch(u64::MAX), seq: Seq(0) };
 
 struct Item {
     position: Position,
@@ -60,6 +65,15 @@ struct Item {
 enum Payload {
     Entry(Arc<timeline::Entry>),
     Row(String),
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match &self.payload {
+            Payload::Entry(entry) => entry.payload.len(),
+            Payload::Row(text) => text.len(),
+        }
+    }
 }
 
 impl From<Arc<timeline::Entry>> for Item {
@@ -95,7 +109,7 @@ impl History {
         after: Option<Position>,
         up_to: ShardPosition,
     ) -> Result<Missed, Problem> {
-        let start = after.unwrap_or(Position { epoch: Epoch(u64::MAX), ..Position::default() });
+        let start = after.unwrap_or(NOWHERE);
         let range = self.timeline.range(room, start, up_to, PAGE_MAX).await.map_err(|e| down(&e))?;
         let top = self.known(room, range.top);
         let Some(after) = after else { return Ok(Missed { top, ..Missed::default() }) };
@@ -107,7 +121,9 @@ impl History {
         } else {
             self.after(room, after, up_to, PAGE_MAX).await?
         };
-        let is_consecutive = follows(after, &items);
+        // Nothing at all is a hole too, when the room went on.
+        let is_consecutive = follows(after, &items) && (!items.is_empty() || after.seq >= top.seq);
+        let items = first_bytes(items, PAGE_BYTES);
         let last = items.last().map_or(after, |item| item.position);
         let events = self.show(items)?;
         if !is_consecutive {
@@ -250,6 +266,18 @@ fn unknown(after: Position, top: Position) -> Option<&'static str> {
     }
 }
 
+/// The first items up to so many bytes, and at least one.
+fn first_bytes(mut items: Vec<Item>, bytes_max: usize) -> Vec<Item> {
+    let mut bytes = 0;
+    let count = items.iter().take_while(|item| {
+        bytes += item.bytes();
+        bytes <= bytes_max
+    });
+    let count = count.count().max(1);
+    items.truncate(count);
+    items
+}
+
 /// True when the items continue `after` without a hole.
 fn follows(after: Position, items: &[Item]) -> bool {
     let mut expected = after.seq;
@@ -269,4 +297,36 @@ fn away(error: &archive::Error) -> Problem {
     tracing::warn!(%error, "the archive does not answer");
     Problem::new(Code::Unavailable, "older events cannot be read right now; try again")
         .retry_after(std::time::Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Seq;
+
+    fn row(seq: u64, bytes: usize) -> Item {
+        Item {
+            position: Position { epoch: Epoch(1), seq: Seq(seq) },
+            shard: ShardPosition::default(),
+            payload: Payload::Row("x".repeat(bytes)),
+        }
+    }
+
+    #[test]
+    fn a_page_ends_at_its_bytes_but_is_never_empty() {
+        let page = |sizes: &[usize]| {
+            first_bytes(sizes.iter().map(|bytes| row(1, *bytes)).collect(), 10).len()
+        };
+        assert_eq!(page(&[5, 5, 1]), 2);
+        assert_eq!(page(&[11, 1]), 1);
+        assert_eq!(page(&[]), 0);
+    }
+
+    #[test]
+    fn a_hole_is_seen() {
+        let after = Position { epoch: Epoch(1), seq: Seq(4) };
+        assert!(follows(after, &[row(5, 1), row(6, 1)]));
+        assert!(!follows(after, &[row(6, 1)]));
+        assert!(!follows(after, &[row(5, 1), row(7, 1)]));
+    }
 }

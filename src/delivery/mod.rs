@@ -1,4 +1,18 @@
-//! What happens to events between clients, log, rooms and archive.
+//! What happens to an event between its sender and its room: into the log, from the log into its
+//! place, out to the members, and into the archive.
+//!
+//! ```text
+//! publish: envelope -> log -> acknowledgement
+//! pump:    log -> timeline (order) -> bus (members) -> log's topic `timeline` -> settled -> commit
+//! archive: topic `timeline` -> archive -> commit
+//! fanout:  bus -> the outboxes of one worker
+//! history: timeline and archive as one
+//! restore: archive's tops and topic `timeline` -> timeline, before the pump starts
+//! ```
+//!
+//! Every step may be repeated: each has an answer to what it has seen before. So a crash anywhere
+//! costs repetition, never an event. Transient faults are waited out in place; only what can never
+//! be applied is put aside, as a dead letter, and only when that is durable does its partition go on.
 
 pub mod archive;
 pub mod fanout;
@@ -6,3 +20,18 @@ pub mod history;
 pub mod publish;
 pub mod pump;
 pub mod restore;
+
+mod apply;
+mod backoff;
+mod bury;
+mod chain;
+mod meter;
+mod progress;
+mod route;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+/// The topic of events in their places, keyed by room.
+pub const TIMELINE_TOPIC: &str = "timeline";

@@ -1,27 +1,20 @@
-//! An event into the log.
+//! The way in: an envelope into the log, and the log's answer back to its sender.
 
+use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use crate::eventlog::{self, Append, EventLog};
+use crate::eventlog::{Append, Appended, Error, EventLog};
 use crate::events::{Envelope, Row};
-use crate::types::{Code, Kind, Problem, Timestamp};
+use crate::types::{Code, Problem};
 
-/// Appends events. Cheap to clone.
-#[derive(Clone)]
+/// Appends events to the log. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Publisher {
     log: EventLog,
 }
-
-/// An event on its way into the log; resolves to the time at which the log had it. From then on it
-/// can not be lost. Cancel-safe: dropping it does not take the event back.
-pub struct Pending(Append);
-
-/// How long a sender waits before it tries again.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 impl Publisher {
     /// Appends to this log.
@@ -30,47 +23,130 @@ impl Publisher {
         Self { log }
     }
 
-    /// Enqueues an event without waiting: one sender's events enter the log in call order.
+    /// Appends an event of a row of the catalogue, behind everything that was published before. The
+    /// future is the acknowledgement: from then on the event cannot be lost. Dropping it does not
+    /// take the event back.
     ///
     /// # Errors
-    /// `overloaded` when too much is in flight, `invalid` when the row cannot place the event.
-    pub fn publish(&self, row: &Row, envelope: &Envelope) -> Result<Pending, Problem> {
-        let topic = row.topic.as_deref().ok_or_else(|| {
-            Problem::new(Code::Internal, format!("events of type {} have no topic", row.kind))
-        })?;
+    /// At once, when the event is not one for the log or the log takes no more; with a time to
+    /// wait where that helps.
+    pub fn publish(&self, row: &Row, envelope: &Envelope) -> Result<Publishing, Problem> {
+        let Some(topic) = &row.topic else {
+            let message = format!("event type {:?} has no topic", row.kind);
+            return Err(Problem::new(Code::Internal, message));
+        };
         let key = row.key_of(envelope)?;
-        let value = Bytes::from(envelope.to_json());
-        self.log.append(topic, &key, value).map(Pending).map_err(|error| problem(&error))
+        let append = self
+            .log
+            .append(topic, &key, Bytes::from(envelope.to_json()));
+        append.map(Publishing).map_err(|error| problem(&error))
     }
 }
 
-impl Future for Pending {
-    type Output = Result<Timestamp, Problem>;
+/// An event on its way into the log.
+#[derive(Debug)]
+#[must_use = "an event counts as accepted only when this has resolved"]
+pub struct Publishing(Append);
+
+impl Future for Publishing {
+    type Output = Result<Appended, Problem>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|result| match result {
-            Ok(appended) => Ok(appended.at),
-            Err(error) => Err(problem(&error)),
-        })
+        let outcome = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(outcome.map_err(|error| problem(&error)))
     }
 }
 
-fn problem(error: &eventlog::Error) -> Problem {
-    match error.kind() {
-        Kind::Client => Problem::new(Code::TooLarge, error.to_string()),
-        Kind::Internal => {
-            tracing::error!(%error, "the log refused an event");
-            Problem::new(Code::Internal, "the event could not be stored")
+/// What a sender is told. Of faults inside only that there is one: the rest is in the log.
+fn problem(error: &Error) -> Problem {
+    let (code, message) = match error {
+        Error::Overloaded { .. } => (Code::Overloaded, "too many events wait to be stored"),
+        Error::TooLarge { .. } => (Code::TooLarge, "the event is too large to be stored"),
+        Error::Storage(_) if error.retry() => (Code::Unavailable, "events cannot be stored now"),
+        Error::Closed => (Code::Unavailable, "this node is shutting down"),
+        Error::Storage(_) | Error::Topic(_) | Error::Topics(_) | Error::Member(_) => {
+            tracing::error!(%error, source = ?std::error::Error::source(error), "an append failed");
+            (Code::Internal, "the event could not be stored")
         }
-        Kind::Unavailable => {
-            tracing::warn!(%error, "the log refused an event for now");
-            let code = if matches!(error, eventlog::Error::Overloaded { .. }) {
-                Code::Overloaded
-            } else {
-                Code::Unavailable
-            };
-            Problem::new(code, "the event could not be stored right now; try again with the same id")
-                .retry_after(RETRY_AFTER)
+    };
+    Problem {
+        retry_after: error.retry_after(),
+        ..Problem::new(code, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::eventlog::Options;
+    use crate::events::Catalogue;
+    use crate::types::{ConversationId, EventId, Timestamp, UserId};
+
+    fn envelope() -> Envelope {
+        Envelope {
+            id: EventId::parse("e1").unwrap(),
+            kind: "MESSAGE_SENT".to_owned(),
+            user_id: UserId::parse("ann").unwrap(),
+            conversation_id: Some(ConversationId::parse("42").unwrap()),
+            timestamp: Timestamp::from_millis(0),
+            data: RawValue::from_string("{\"content\":\"hi\"}".to_owned()).unwrap(),
         }
+    }
+
+    #[tokio::test]
+    async fn an_event_is_appended_to_its_rows_topic_under_its_key() {
+        let log = EventLog::memory(Options::default());
+        let catalogue = Catalogue::builtin();
+        let row = catalogue.by_client("message:send").unwrap();
+        let appended = Publisher::new(log.clone())
+            .publish(row, &envelope())
+            .unwrap()
+            .await
+            .unwrap();
+        let mut consumer = log.consumer("g", &["messages"]).await.unwrap();
+        let record = consumer.poll(1).await.unwrap().remove(0);
+        assert_eq!((record.offset, &*record.key), (appended.offset, "ann"));
+        assert_eq!(
+            Envelope::parse(&record.value).unwrap().to_json(),
+            envelope().to_json()
+        );
+    }
+
+    #[test]
+    fn an_ephemeral_event_is_not_for_the_log() {
+        let publisher = Publisher::new(EventLog::memory(Options::default()));
+        let catalogue = Catalogue::builtin();
+        let row = catalogue.by_type("TYPING_START").unwrap();
+        assert_eq!(
+            publisher.publish(row, &envelope()).unwrap_err().code,
+            Code::Internal
+        );
+    }
+
+    #[test]
+    fn every_error_of_the_log_is_a_problem_the_sender_can_act_on() {
+        let retry_after = Duration::from_millis(250);
+        let overloaded = Error::Overloaded {
+            what: "records",
+            limit: 1,
+            retry_after,
+        };
+        let told = problem(&overloaded);
+        assert_eq!(
+            (told.code, told.retry_after),
+            (Code::Overloaded, Some(retry_after))
+        );
+        let full = Error::from(crate::backend::sql::Error::Full);
+        assert_eq!(problem(&full).code, Code::Unavailable);
+        assert!(problem(&full).retry_after.is_some());
+        assert_eq!(
+            problem(&Error::TooLarge { bytes: 2, limit: 1 }).code,
+            Code::TooLarge
+        );
+        assert_eq!(problem(&Error::Topics(1)).retry_after, None);
     }
 }

@@ -80,6 +80,11 @@ pub async fn serve(router: Rc<Router>, accepted: Accepted) {
     let Ok((mut stream, peer, permit)) = accepted.open() else { return };
     let mut address = peer;
     if router.config.proxy_protocol {
+        // Whoever may name a client is as trusted as one who may forward for it.
+        if !router.trusted.is_empty() && !router.trusted.contains(peer.ip()) {
+            metrics::EDGE_REFUSED.of(Refused::UntrustedProxy).add(1);
+            return;
+        }
         match proxy::read(&mut stream, router.config.header_timeout.get()).await {
             Ok(named) => address = named.unwrap_or(peer),
             Err(error) => {

@@ -5,9 +5,13 @@
 //! order, so that a commit can also say from which row on a restart has to read.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::groups::Commit;
 use super::recent::{End, Entry, Row};
@@ -27,6 +31,57 @@ pub struct Consumer {
     open: VecDeque<Open>,
     compact_at: usize,
     committed_row: Row,
+    /// True when a commit failed or nobody waited for it.
+    is_in_doubt: Arc<AtomicBool>,
+}
+
+/// A commit under way.
+#[derive(Debug)]
+#[must_use = "a commit counts as done only when this has resolved"]
+pub struct Committing {
+    answer: Answer,
+    /// Told when this fails or is dropped before its time.
+    doubt: Option<Arc<AtomicBool>>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Here(Option<Result<(), Error>>),
+    Coming(oneshot::Receiver<Result<(), Error>>),
+}
+
+impl Committing {
+    const fn nothing() -> Self {
+        Self {
+            answer: Answer::Here(Some(Ok(()))),
+            doubt: None,
+        }
+    }
+}
+
+impl Future for Committing {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = match &mut self.answer {
+            Answer::Here(outcome) => outcome.take().unwrap_or(Ok(())),
+            Answer::Coming(answer) => {
+                ready!(Pin::new(answer).poll(context)).unwrap_or(Err(Error::Closed))
+            }
+        };
+        if outcome.is_ok() {
+            self.doubt = None;
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        if let Some(doubt) = &self.doubt {
+            doubt.store(true, Ordering::Release);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -67,12 +122,18 @@ impl Consumer {
         let place = |index, partition| {
             let committed = stored.offsets.get(&(index, partition)).copied();
             let at = committed.unwrap_or(0);
-            Place { next: at, stored: at, committed }
+            Place {
+                next: at,
+                stored: at,
+                committed,
+            }
         };
         let places = topics.iter().map(|(index, partitions)| TopicPlace {
             name: core.topics.name(*index),
             index: *index,
-            partitions: (0..*partitions).map(|partition| place(*index, partition)).collect(),
+            partitions: (0..*partitions)
+                .map(|partition| place(*index, partition))
+                .collect(),
         });
         let end = core.recent.end();
         // A topic that the group has not read before has records before its row.
@@ -81,12 +142,17 @@ impl Consumer {
         let row = if knows_all { stored.row.max(1) } else { 1 };
         Ok(Self {
             topics: places.collect(),
-            scan: Scan { topics: topics.into_iter().map(|(index, _)| index).collect(), row, log },
+            scan: Scan {
+                topics: topics.into_iter().map(|(index, _)| index).collect(),
+                row,
+                log,
+            },
             group,
             end,
             open: VecDeque::new(),
             compact_at: COMPACT_AT_MIN,
             committed_row: stored.row,
+            is_in_doubt: Arc::default(),
         })
     }
 
@@ -116,41 +182,74 @@ impl Consumer {
         }
     }
 
-    /// Makes what was stored durable, with a text to go with it. Does nothing when nothing was
-    /// stored since the last commit. When cancelled, it may or may not have been done.
-    pub async fn commit(&mut self, metadata: &str) -> Result<(), Error> {
+    /// Makes what was stored durable, with a text to go with it. The work is under way when this
+    /// returns; the future tells when it is done, and holds nobody up: the caller may poll on.
+    /// Does nothing when nothing was stored since the last commit. What failed, or was not waited
+    /// for, the next commit does again.
+    pub fn commit(&mut self, metadata: &str) -> Committing {
+        if self.is_in_doubt.swap(false, Ordering::AcqRel) {
+            self.committed_row = 0;
+            self.places().for_each(|place| place.committed = None);
+        }
         let row = self.low();
-        let offsets: Vec<_> = self.changed().map(|(t, p, place)| (t, p, place.stored)).collect();
+        let offsets: Vec<_> = self
+            .changed()
+            .map(|(t, p, place)| (t, p, place.stored))
+            .collect();
         // The row alone is worth a write only now and then, for retention and the next start.
         if offsets.is_empty() && row < self.committed_row + ROWS_WITHOUT_COMMIT {
-            return Ok(());
+            return Committing::nothing();
         }
+        let (group, metadata) = (Arc::clone(&self.group), metadata.to_owned());
         let commit = Commit {
-            group: Arc::clone(&self.group),
+            group,
             offsets,
             row,
-            metadata: metadata.to_owned(),
+            metadata,
         };
-        match &self.scan.log {
-            EventLog::Memory(log) => log.commit(commit),
-            EventLog::Sql(log) => log.commit(commit).await?,
-        }
+        let enqueued = match &self.scan.log {
+            EventLog::Memory(log) => {
+                log.commit(commit);
+                return self.committed(row, Committing::nothing());
+            }
+            EventLog::Sql(log) => log.commit(commit),
+        };
+        let answer = match enqueued {
+            Ok(answer) => Answer::Coming(answer),
+            Err(error) => Answer::Here(Some(Err(error))),
+        };
+        self.committed(
+            row,
+            Committing {
+                answer,
+                doubt: Some(Arc::clone(&self.is_in_doubt)),
+            },
+        )
+    }
+
+    fn committed(&mut self, row: Row, committing: Committing) -> Committing {
         self.committed_row = row;
-        for place in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            place.committed = Some(place.stored);
-        }
-        Ok(())
+        self.places()
+            .for_each(|place| place.committed = Some(place.stored));
+        committing
     }
 
     /// Goes to an offset of one partition: the next records handed out of it begin there (or at
     /// the oldest there is). Going back also takes back what was stored. Other partitions go on
     /// where they were.
     pub async fn seek(&mut self, topic: &str, partition: u32, offset: u64) -> Result<(), Error> {
-        let Some(index) = self.topics.iter().find(|t| &*t.name == topic).map(|t| t.index) else {
+        let Some(index) = self
+            .topics
+            .iter()
+            .find(|t| &*t.name == topic)
+            .map(|t| t.index)
+        else {
             return Ok(());
         };
         let row = self.scan.find((index, partition), offset).await?;
-        let Some(place) = self.place(topic, partition) else { return Ok(()) };
+        let Some(place) = self.place(topic, partition) else {
+            return Ok(());
+        };
         place.next = offset;
         place.stored = place.stored.min(offset);
         if row < self.scan.row {
@@ -165,13 +264,20 @@ impl Consumer {
     fn hand_out(&mut self, found: Vec<(Row, Entry)>) -> Vec<Record> {
         let mut records = Vec::with_capacity(found.len());
         for (row, Entry { topic, record }) in found {
-            let Some(slot) = self.topics.iter().position(|t| t.index == topic) else { continue };
+            let Some(slot) = self.topics.iter().position(|t| t.index == topic) else {
+                continue;
+            };
             let partition = record.partition;
             let Some(place) = self.topics[slot].partitions.get_mut(partition as usize) else {
                 continue;
             };
             if record.offset >= place.stored {
-                self.open.push_back(Open { row, topic: slot, partition, offset: record.offset });
+                self.open.push_back(Open {
+                    row,
+                    topic: slot,
+                    partition,
+                    offset: record.offset,
+                });
             }
             if record.offset >= place.next {
                 place.next = record.offset + 1;
@@ -188,7 +294,11 @@ impl Consumer {
 
     /// The row before which everything is done.
     fn low(&mut self) -> Row {
-        while self.open.front().is_some_and(|open| open.is_done(&self.topics)) {
+        while self
+            .open
+            .front()
+            .is_some_and(|open| open.is_done(&self.topics))
+        {
             self.open.pop_front();
         }
         self.open.front().map_or(self.scan.row, |open| open.row)
@@ -197,8 +307,18 @@ impl Consumer {
     fn changed(&self) -> impl Iterator<Item = (TopicIndex, u32, Place)> {
         self.topics
             .iter()
-            .flat_map(|topic| (0..).zip(&topic.partitions).map(|(p, place)| (topic.index, p, *place)))
+            .flat_map(|topic| {
+                (0..)
+                    .zip(&topic.partitions)
+                    .map(|(p, place)| (topic.index, p, *place))
+            })
             .filter(|(_, _, place)| place.committed != Some(place.stored))
+    }
+
+    fn places(&mut self) -> impl Iterator<Item = &mut Place> {
+        self.topics
+            .iter_mut()
+            .flat_map(|topic| &mut topic.partitions)
     }
 
     fn place(&mut self, topic: &str, partition: u32) -> Option<&mut Place> {

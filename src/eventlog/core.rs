@@ -19,7 +19,10 @@ impl Core {
     pub(super) fn place(&self, request: &Request<'_>) -> Result<(TopicIndex, u32), Error> {
         let bytes = request.key.len() + request.value.len();
         if bytes > RECORD_BYTES_MAX {
-            return Err(Error::TooLarge { bytes, limit: RECORD_BYTES_MAX });
+            return Err(Error::TooLarge {
+                bytes,
+                limit: RECORD_BYTES_MAX,
+            });
         }
         let (topic, partitions) = self.topics.ensure(request.topic)?;
         Ok((topic, partition_of(request.key, partitions)))

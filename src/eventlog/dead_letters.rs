@@ -75,7 +75,11 @@ impl EventLog {
     /// done only when the future has resolved.
     pub fn dead_letter(&self, record: &Record, cause: &Cause<'_>) -> Result<Append, Error> {
         let json = DeadLetter::new(record, cause).fit(&record.value);
-        self.append_patiently(&dead_letter_topic(&record.topic), &record.key, Bytes::from(json))
+        self.append_patiently(
+            &dead_letter_topic(&record.topic),
+            &record.key,
+            Bytes::from(json),
+        )
     }
 }
 
@@ -143,7 +147,13 @@ mod tests {
         let message = message.to_owned();
         DeadLetter::new(
             &record,
-            &Cause { class: "undecodable", message, attempts: 1, node: &node, id: None },
+            &Cause {
+                class: "undecodable",
+                message,
+                attempts: 1,
+                node: &node,
+                id: None,
+            },
         )
     }
 
@@ -151,7 +161,10 @@ mod tests {
     fn bytes_survive_as_text_or_base64() {
         assert_eq!(letter(b"{}", "").value.as_deref(), Some("{}"));
         let binary = letter(b"\xff\x00", "");
-        assert_eq!((binary.value, binary.value_base64.as_deref()), (None, Some("/wA=")));
+        assert_eq!(
+            (binary.value, binary.value_base64.as_deref()),
+            (None, Some("/wA="))
+        );
     }
 
     #[test]

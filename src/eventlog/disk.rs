@@ -30,11 +30,18 @@ struct Inner {
 impl Log {
     pub(super) async fn open(database: &Database, options: Options) -> Result<Self, Error> {
         let stored = sql::load(database.readers()).await?;
-        for topic in stored.topics.iter().filter(|t| t.partitions != options.partitions) {
+        for topic in stored
+            .topics
+            .iter()
+            .filter(|t| t.partitions != options.partitions)
+        {
             tracing::warn!(topic = %topic.name, has = topic.partitions, configured = options.partitions,
                 "a topic keeps the number of partitions it was made with");
         }
-        let keep = Keep { records: options.recent_records, bytes: options.recent_bytes };
+        let keep = Keep {
+            records: options.recent_records,
+            bytes: options.recent_bytes,
+        };
         let core = Arc::new(Core {
             topics: Topics::new(options.partitions, stored.topics),
             recent: Recent::new(keep, stored.next, stored.tops.clone()),
@@ -54,7 +61,11 @@ impl Log {
         };
         let lane = LogLane::new(Arc::clone(&core), Arc::clone(&queue), start);
         database.attach(Box::new(lane));
-        Ok(Self(Arc::new(Inner { core, queue, database: database.clone() })))
+        Ok(Self(Arc::new(Inner {
+            core,
+            queue,
+            database: database.clone(),
+        })))
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
@@ -77,10 +88,13 @@ impl Log {
         Ok(Append(append))
     }
 
-    pub(super) async fn commit(&self, commit: Commit) -> Result<(), Error> {
+    pub(super) fn commit(
+        &self,
+        commit: Commit,
+    ) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
         let (done, answer) = oneshot::channel();
         self.0.queue.push_commit(PendingCommit { commit, done })?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
     }
 
     pub(super) async fn delete(&self, before: Timestamp) -> Result<u64, Error> {
@@ -99,7 +113,10 @@ impl Log {
         if stored.is_empty() && next < range.to {
             // A long stretch of deleted or other records: go on where something is.
             let first = sql::first_from(self.0.database.readers(), next).await?;
-            return Ok((Vec::new(), first.map_or(range.to, |(row, _)| row.min(range.to))));
+            return Ok((
+                Vec::new(),
+                first.map_or(range.to, |(row, _)| row.min(range.to)),
+            ));
         }
         let entries = stored.into_iter().map(|stored| {
             let record = Record {
@@ -110,7 +127,13 @@ impl Log {
                 value: stored.value,
                 at: stored.at,
             };
-            (stored.row, Entry { topic: stored.topic, record })
+            (
+                stored.row,
+                Entry {
+                    topic: stored.topic,
+                    record,
+                },
+            )
         });
         Ok((entries.collect(), next))
     }

@@ -46,7 +46,11 @@ pub(super) struct Group {
 impl Group {
     /// A group that has committed, its offsets yet to be filled in.
     pub(super) fn stored(row: Row, metadata: String) -> Self {
-        Self { row, metadata: Some(metadata), ..Self::default() }
+        Self {
+            row,
+            metadata: Some(metadata),
+            ..Self::default()
+        }
     }
 }
 
@@ -90,7 +94,9 @@ impl Groups {
         group.row = commit.row;
         group.metadata = Some(commit.metadata);
         let offsets = commit.offsets.into_iter();
-        group.offsets.extend(offsets.map(|(topic, partition, next)| ((topic, partition), next)));
+        group
+            .offsets
+            .extend(offsets.map(|(topic, partition, next)| ((topic, partition), next)));
     }
 
     /// The row before which every group is done; `None` without groups.
@@ -99,7 +105,9 @@ impl Groups {
     }
 
     pub(super) fn metadata(&self, name: &str) -> Option<String> {
-        self.lock().get(name).and_then(|group| group.metadata.clone())
+        self.lock()
+            .get(name)
+            .and_then(|group| group.metadata.clone())
     }
 
     pub(super) fn lag(&self, core: &Core) -> Vec<Lag> {
@@ -109,7 +117,11 @@ impl Groups {
             for (topic, partitions) in &group.topics {
                 let topic_name = core.topics.name(*topic);
                 lags.extend((0..*partitions).map(|partition| {
-                    let done = group.offsets.get(&(*topic, partition)).copied().unwrap_or(0);
+                    let done = group
+                        .offsets
+                        .get(&(*topic, partition))
+                        .copied()
+                        .unwrap_or(0);
                     Lag {
                         group: Arc::clone(name),
                         topic: Arc::clone(&topic_name),

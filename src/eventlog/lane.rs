@@ -61,7 +61,10 @@ impl LogLane {
         }
     }
 
-    async fn write_batch(&mut self, connection: &mut database::Connection) -> Result<(), database::Error> {
+    async fn write_batch(
+        &mut self,
+        connection: &mut database::Connection,
+    ) -> Result<(), database::Error> {
         if !self.topics.is_empty() {
             sql::insert_topics(connection, &self.topics).await?;
         }
@@ -84,7 +87,11 @@ impl LogLane {
         }
         if let Some(trim) = &self.batch.trim {
             let row = self.core.groups.low().unwrap_or(self.next);
-            let old = Old { row, before: trim.before, keep: &self.newest };
+            let old = Old {
+                row,
+                before: trim.before,
+                keep: &self.newest,
+            };
             self.deleted = sql::delete(connection, old).await?;
         }
         // With every deletion, because what is deleted can not be counted at the next start.
@@ -122,22 +129,51 @@ impl LogLane {
 
     fn durable(&mut self) {
         self.newest = self.newest_with_batch();
-        let Batch { records, commits, trim } = std::mem::take(&mut self.batch);
-        self.core.topics.mark_stored(self.topics.drain(..).map(|(index, _)| index));
+        let Batch {
+            records,
+            commits,
+            trim,
+        } = std::mem::take(&mut self.batch);
+        self.core
+            .topics
+            .mark_stored(self.topics.drain(..).map(|(index, _)| index));
         if self.writes_tops {
             self.written = self.next;
         }
         if let Some(oldest) = records.first() {
-            meter::appended(records.len(), oldest.since.elapsed());
+            let names: Vec<_> = records.iter().map(|r| self.core.topics.name(r.topic)).collect();
+            meter::appended(names.iter().map(|name| &**name), oldest.since.elapsed());
         }
         self.queue.release(records.iter());
         let mut told = Vec::with_capacity(records.len());
         let mut entries = Vec::with_capacity(records.len());
         for (pending, offset) in records.into_iter().zip(self.offsets.drain(..)) {
-            let Pending { topic, partition, key, value, at, done, .. } = pending;
-            told.push((done, Appended { partition, offset, at }));
+            let Pending {
+                topic,
+                partition,
+                key,
+                value,
+                at,
+                done,
+                ..
+            } = pending;
+            told.push((
+                done,
+                Appended {
+                    partition,
+                    offset,
+                    at,
+                },
+            ));
             let topic_name = self.core.topics.name(topic);
-            let record = Record { topic: topic_name, partition, offset, key, value, at };
+            let record = Record {
+                topic: topic_name,
+                partition,
+                offset,
+                key,
+                value,
+                at,
+            };
             entries.push(Entry { topic, record });
         }
         self.core.recent.push(entries);
@@ -156,14 +192,19 @@ impl LogLane {
     }
 
     fn failed(&mut self, error: &Arc<database::Error>) {
-        let Batch { records, commits, trim } = std::mem::take(&mut self.batch);
+        let Batch {
+            records,
+            commits,
+            trim,
+        } = std::mem::take(&mut self.batch);
         for pending in &records {
             *slot(&mut self.tops, pending.topic, pending.partition) -= 1;
         }
         self.next -= records.len() as Row;
         self.topics.clear();
-        let (again, refused): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|pending| pending.patience == Patience::Persist);
+        let (again, refused): (Vec<_>, Vec<_>) = records
+            .into_iter()
+            .partition(|pending| pending.patience == Patience::Persist);
         self.queue.put_back(again);
         self.queue.release(refused.iter());
         let error = Error::from(Arc::clone(error));

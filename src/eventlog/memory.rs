@@ -31,13 +31,19 @@ struct Tail {
 
 impl Log {
     pub(super) fn new(options: Options) -> Self {
-        let keep = Keep { records: usize::MAX, bytes: usize::MAX };
+        let keep = Keep {
+            records: usize::MAX,
+            bytes: usize::MAX,
+        };
         let core = Core {
             topics: Topics::new(options.partitions, Vec::new()),
             recent: Recent::new(keep, 1, Tops::new()),
             groups: Groups::default(),
         };
-        Self(Arc::new(Inner { core: Arc::new(core), tail: Mutex::default() }))
+        Self(Arc::new(Inner {
+            core: Arc::new(core),
+            tail: Mutex::default(),
+        }))
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
@@ -63,7 +69,12 @@ impl Log {
         self.0.core.recent.push([Entry { topic, record }]);
         drop(tail);
         let (done, append) = oneshot::channel();
-        done.send(Ok(Appended { partition, offset, at })).expect("its receiver is held here");
+        done.send(Ok(Appended {
+            partition,
+            offset,
+            at,
+        }))
+        .expect("its receiver is held here");
         Ok(Append(append))
     }
 

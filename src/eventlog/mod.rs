@@ -40,7 +40,7 @@ use self::core::Core;
 use crate::backend::sql as database;
 use crate::types::{Kind, Timestamp};
 
-pub use consumer::Consumer;
+pub use consumer::{Committing, Consumer};
 pub use dead_letters::{Cause, DeadLetter, dead_letter_topic};
 pub use groups::Lag;
 pub use replay::Replay;
@@ -225,7 +225,12 @@ impl EventLog {
     /// # Errors
     /// At once, when too much waits already, or when the record can never be appended.
     pub fn append(&self, topic: &str, key: &str, value: Bytes) -> Result<Append, Error> {
-        self.enqueue(Request { topic, key, value, patience: Patience::Refuse })
+        self.enqueue(Request {
+            topic,
+            key,
+            value,
+            patience: Patience::Refuse,
+        })
     }
 
     /// Appends a record that must get in: when writing fails it keeps its place and is written
@@ -236,7 +241,12 @@ impl EventLog {
     /// # Errors
     /// As for [`append`](Self::append).
     pub fn append_patiently(&self, topic: &str, key: &str, value: Bytes) -> Result<Append, Error> {
-        self.enqueue(Request { topic, key, value, patience: Patience::Persist })
+        self.enqueue(Request {
+            topic,
+            key,
+            value,
+            patience: Patience::Persist,
+        })
     }
 
     fn enqueue(&self, request: Request<'_>) -> Result<Append, Error> {
@@ -309,7 +319,9 @@ impl Future for Append {
     type Output = Result<Appended, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(Error::Closed)))
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|answer| answer.unwrap_or(Err(Error::Closed)))
     }
 }
 

@@ -14,6 +14,7 @@ use super::groups::Commit;
 use super::topics::TopicIndex;
 use super::{Appended, Error, Patience};
 use crate::backend::writer::Bell;
+use crate::telemetry::metrics;
 use crate::types::Timestamp;
 
 /// A record that waits.
@@ -112,7 +113,11 @@ impl Queue {
             at,
             is_closed: false,
         };
-        Self { bounds, state: Mutex::new(state), bell }
+        Self {
+            bounds,
+            state: Mutex::new(state),
+            bell,
+        }
     }
 
     /// Enqueues a record behind all that were enqueued before.
@@ -131,10 +136,15 @@ impl Queue {
         if load.records > 0
             && let Some((what, _, limit)) = full.into_iter().find(|(_, now, limit)| now > limit)
         {
-            return Err(Error::Overloaded { what, limit, retry_after: RETRY_AFTER_LOAD });
+            return Err(Error::Overloaded {
+                what,
+                limit,
+                retry_after: RETRY_AFTER_LOAD,
+            });
         }
         load.records += 1;
         load.bytes += bytes;
+        metrics::EVENTLOG_INFLIGHT.up();
         state.at = state.at.max(pending.at);
         pending.at = state.at;
         state.records.push_back(pending);
@@ -149,11 +159,13 @@ impl Queue {
         if state.is_closed {
             return Err(Error::Closed);
         }
-        // A member waits for its commit before the next one; more are left by callers that gave up.
-        state.commits.retain(|waiting| !waiting.done.is_closed());
         if state.commits.len() == COMMITS_MAX {
             let retry_after = RETRY_AFTER_LOAD;
-            return Err(Error::Overloaded { what: "commits", limit: COMMITS_MAX, retry_after });
+            return Err(Error::Overloaded {
+                what: "commits",
+                limit: COMMITS_MAX,
+                retry_after,
+            });
         }
         state.commits.push(commit);
         drop(state);
@@ -181,10 +193,19 @@ impl Queue {
             bytes += size(pending);
             bytes <= BATCH_BYTES_MAX
         };
-        let count = state.records.iter().take(self.bounds.batch_records).take_while(fits).count();
+        let count = state
+            .records
+            .iter()
+            .take(self.bounds.batch_records)
+            .take_while(fits)
+            .count();
         let count = count.max(1).min(state.records.len());
         let records = state.records.drain(..count).collect();
-        Batch { records, commits: std::mem::take(&mut state.commits), trim: state.trim.take() }
+        Batch {
+            records,
+            commits: std::mem::take(&mut state.commits),
+            trim: state.trim.take(),
+        }
     }
 
     /// Records are durable or refused: others may come.
@@ -194,6 +215,7 @@ impl Queue {
             let load = state.load(pending.patience);
             load.records -= 1;
             load.bytes -= size(pending);
+            metrics::EVENTLOG_INFLIGHT.down();
         }
     }
 
@@ -230,5 +252,5 @@ const RETRY_AFTER_LOAD: Duration = Duration::from_millis(250);
 /// What one transaction may write, so that the first of it does not wait for long.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// One for each group, and some for callers that gave up waiting.
+/// One or two for each group, as members wait for one before the next.
 const COMMITS_MAX: usize = 256;

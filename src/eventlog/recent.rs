@@ -68,9 +68,21 @@ pub(super) struct End {
 impl Recent {
     /// Nothing is kept yet of a log that goes on at row `next`.
     pub(super) fn new(keep: Keep, next: Row, tops: Tops) -> Self {
-        let state = State { first: next, entries: VecDeque::new(), bytes: 0, tops };
-        let end = watch::Sender::new(End { next, is_closed: false });
-        Self { keep, state: Mutex::new(state), end }
+        let state = State {
+            first: next,
+            entries: VecDeque::new(),
+            bytes: 0,
+            tops,
+        };
+        let end = watch::Sender::new(End {
+            next,
+            is_closed: false,
+        });
+        Self {
+            keep,
+            state: Mutex::new(state),
+            end,
+        }
     }
 
     /// Adds records that are durable now, in commit order.
@@ -82,7 +94,9 @@ impl Recent {
             state.entries.push_back(entry);
         }
         while state.entries.len() > self.keep.records || state.bytes > self.keep.bytes {
-            let Some(oldest) = state.entries.pop_front() else { break };
+            let Some(oldest) = state.entries.pop_front() else {
+                break;
+            };
             state.bytes -= size(&oldest);
             state.first += 1;
         }
@@ -94,8 +108,12 @@ impl Recent {
     /// Up to `max` records from row `from` on whose topic is wanted.
     pub(super) fn look(&self, from: Row, max: usize, wanted: impl Fn(TopicIndex) -> bool) -> Look {
         let state = self.lock();
-        let Some(skip) = from.checked_sub(state.first) else { return Look::Older(state.first) };
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(state.entries.len());
+        let Some(skip) = from.checked_sub(state.first) else {
+            return Look::Older(state.first);
+        };
+        let skip = usize::try_from(skip)
+            .unwrap_or(usize::MAX)
+            .min(state.entries.len());
         let mut next = from;
         let mut found = Vec::new();
         for entry in state.entries.range(skip..) {
@@ -113,7 +131,12 @@ impl Recent {
     /// The next offset of a partition.
     pub(super) fn top(&self, topic: TopicIndex, partition: u32) -> u64 {
         let state = self.lock();
-        state.tops.get(topic).and_then(|t| t.get(partition as usize)).copied().unwrap_or(0)
+        state
+            .tops
+            .get(topic)
+            .and_then(|t| t.get(partition as usize))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Where the log ends, and changes of it.
@@ -179,10 +202,19 @@ mod tests {
 
     #[test]
     fn what_falls_out_is_named_older_and_the_rest_is_found_by_row() {
-        let recent = Recent::new(Keep { records: 3, bytes: 1 << 20 }, 10, Tops::new());
+        let recent = Recent::new(
+            Keep {
+                records: 3,
+                bytes: 1 << 20,
+            },
+            10,
+            Tops::new(),
+        );
         recent.push((0..5).map(|offset| entry(0, offset)));
         assert!(matches!(recent.look(11, 9, |_| true), Look::Older(12)));
-        let Look::Found(found, next) = recent.look(13, 9, |_| true) else { panic!("is kept") };
+        let Look::Found(found, next) = recent.look(13, 9, |_| true) else {
+            panic!("is kept")
+        };
         assert_eq!((found[0].0, found[0].1.record.offset, next), (13, 3, 15));
         assert!(matches!(recent.look(15, 9, |_| true), Look::Found(none, 15) if none.is_empty()));
         assert_eq!(recent.top(0, 0), 5);
@@ -191,9 +223,18 @@ mod tests {
 
     #[test]
     fn topics_that_are_not_wanted_are_passed_over() {
-        let recent = Recent::new(Keep { records: 9, bytes: 1 << 20 }, 1, Tops::new());
+        let recent = Recent::new(
+            Keep {
+                records: 9,
+                bytes: 1 << 20,
+            },
+            1,
+            Tops::new(),
+        );
         recent.push([entry(0, 0), entry(1, 0), entry(0, 1)]);
-        let Look::Found(found, next) = recent.look(1, 1, |topic| topic == 1) else { panic!() };
+        let Look::Found(found, next) = recent.look(1, 1, |topic| topic == 1) else {
+            panic!()
+        };
         assert_eq!((found.len(), found[0].0, next), (1, 2, 3));
     }
 }

@@ -26,7 +26,15 @@ impl Scan {
             Look::Found(found, next) => (found, next),
             Look::Older(to) => match &self.log {
                 EventLog::Sql(log) => {
-                    log.read(&self.topics, Range { from: self.row, to, max }).await?
+                    log.read(
+                        &self.topics,
+                        Range {
+                            from: self.row,
+                            to,
+                            max,
+                        },
+                    )
+                    .await?
                 }
                 // Memory keeps everything, from row 1.
                 EventLog::Memory(_) => (Vec::new(), to),
@@ -46,13 +54,16 @@ impl Scan {
         if let EventLog::Sql(log) = &self.log {
             return Ok(log.find((topic, partition), offset).await?.unwrap_or(next));
         }
-        let Look::Found(found, _) = self.log.core().recent.look(1, usize::MAX, |t| t == topic) else {
+        let Look::Found(found, _) = self.log.core().recent.look(1, usize::MAX, |t| t == topic)
+        else {
             return Ok(1);
         };
-        let is_it = |entry: &Entry| {
-            entry.record.partition == partition && entry.record.offset >= offset
-        };
-        Ok(found.into_iter().find(|(_, entry)| is_it(entry)).map_or(next, |(row, _)| row))
+        let is_it =
+            |entry: &Entry| entry.record.partition == partition && entry.record.offset >= offset;
+        Ok(found
+            .into_iter()
+            .find(|(_, entry)| is_it(entry))
+            .map_or(next, |(row, _)| row))
     }
 
     /// The first record of any topic from a row on.
@@ -99,7 +110,11 @@ impl Replay {
         let (topic, _) = log.core().topics.ensure(topic)?;
         let End { next: end, .. } = *log.core().recent.end().borrow();
         let low = log.core().groups.low().unwrap_or(end).clamp(1, end);
-        let mut scan = Scan { log, topics: vec![topic], row: low };
+        let mut scan = Scan {
+            log,
+            topics: vec![topic],
+            row: low,
+        };
         let anchor = match scan.first_from(low).await? {
             Some(first) => Some(first),
             None => scan.first_from(end.saturating_sub(1)).await?,

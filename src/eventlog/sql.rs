@@ -59,7 +59,10 @@ pub(super) struct StoredRecord {
 
 /// Reads everything but the records themselves.
 pub(super) async fn load(readers: &Readers) -> Result<Stored, Error> {
-    let mut stored = Stored { next: 1, ..Stored::default() };
+    let mut stored = Stored {
+        next: 1,
+        ..Stored::default()
+    };
     let topics = sqlx::query("SELECT id, name, partitions, last_id FROM log_topic ORDER BY id");
     for row in topics.fetch_all(readers).await? {
         let name: String = row.try_get(1)?;
@@ -77,7 +80,8 @@ pub(super) async fn load(readers: &Readers) -> Result<Stored, Error> {
     }
     let tops = sqlx::query("SELECT topic, partition, next_offset FROM log_top");
     for row in tops.fetch_all(readers).await? {
-        *slot(&mut stored.tops, index(row.try_get(0)?), row.try_get(1)?) = unsigned(row.try_get(2)?);
+        *slot(&mut stored.tops, index(row.try_get(0)?), row.try_get(1)?) =
+            unsigned(row.try_get(2)?);
     }
     load_tail(readers, &mut stored).await?;
     load_groups(readers, &mut stored).await?;
@@ -169,7 +173,9 @@ const INSERT_ROWS_LOG2_MAX: u32 = 7;
 static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let insert = |exponent| {
         let rows = vec!["(?,?,?,?,?,?,?)"; 1_usize << exponent].join(",");
-        format!("INSERT INTO log_record (id, topic, partition, offset, at, key, value) VALUES {rows}")
+        format!(
+            "INSERT INTO log_record (id, topic, partition, offset, at, key, value) VALUES {rows}"
+        )
     };
     (0..=INSERT_ROWS_LOG2_MAX).map(insert).collect()
 });
@@ -210,7 +216,9 @@ pub(super) async fn write_tops(
         .execute(&mut *connection)
         .await?;
     let all = tops.iter().enumerate().flat_map(|(topic, partitions)| {
-        (0u32..).zip(partitions).map(move |(partition, next)| (topic, partition, *next))
+        (0u32..)
+            .zip(partitions)
+            .map(move |(partition, next)| (topic, partition, *next))
     });
     sqlx::query(
         "INSERT OR REPLACE INTO log_top (topic, partition, next_offset)
@@ -224,7 +232,12 @@ pub(super) async fn write_tops(
          FROM (SELECT value->>0 AS topic, value->>2 AS id FROM json_each(?1)) AS newest
          WHERE log_topic.id = newest.topic",
     )
-    .bind(json(newest.iter().enumerate().map(|(topic, row)| (topic, 0, *row))))
+    .bind(json(
+        newest
+            .iter()
+            .enumerate()
+            .map(|(topic, row)| (topic, 0, *row)),
+    ))
     .execute(&mut *connection)
     .await?;
     Ok(())
@@ -310,7 +323,10 @@ pub(super) async fn read(
         }
     }
     let is_cut = bytes > READ_BYTES || records.len() == range.max;
-    let next = records.last().filter(|_| is_cut).map_or(to, |record| record.row + 1);
+    let next = records
+        .last()
+        .filter(|_| is_cut)
+        .map_or(to, |record| record.row + 1);
     Ok((records, next))
 }
 
@@ -329,7 +345,10 @@ pub(super) async fn first_from(
         .fetch_optional(readers)
         .await?;
     let Some(first) = first else { return Ok(None) };
-    Ok(Some((unsigned(first.try_get(0)?), Timestamp::from_millis(first.try_get(1)?))))
+    Ok(Some((
+        unsigned(first.try_get(0)?),
+        Timestamp::from_millis(first.try_get(1)?),
+    )))
 }
 
 /// The row of the first record of a partition from an offset on. Looks at all of them: for rewinds,

@@ -34,9 +34,18 @@ struct Inner {
 impl Topics {
     /// The topics known so far, in the order of their numbers.
     pub(super) fn new(partitions: u32, known: Vec<Topic>) -> Self {
-        let by_name = known.iter().enumerate().map(|(index, t)| (Arc::clone(&t.name), index));
-        let inner = Inner { by_name: by_name.collect(), list: known };
-        Self { partitions, inner: RwLock::new(inner) }
+        let by_name = known
+            .iter()
+            .enumerate()
+            .map(|(index, t)| (Arc::clone(&t.name), index));
+        let inner = Inner {
+            by_name: by_name.collect(),
+            list: known,
+        };
+        Self {
+            partitions,
+            inner: RwLock::new(inner),
+        }
     }
 
     /// The topic of this name, made if there is none.
@@ -47,7 +56,9 @@ impl Topics {
         }
         drop(known);
         let fits = (1..=NAME_BYTES_MAX).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !fits {
             return Err(Error::Topic(name.chars().take(64).collect()));
         }
@@ -60,7 +71,11 @@ impl Topics {
         }
         let (index, name) = (inner.list.len(), Arc::from(name));
         inner.by_name.insert(Arc::clone(&name), index);
-        inner.list.push(Topic { name, partitions: self.partitions, is_stored: false });
+        inner.list.push(Topic {
+            name,
+            partitions: self.partitions,
+            is_stored: false,
+        });
         Ok((index, self.partitions))
     }
 

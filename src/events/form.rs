@@ -46,10 +46,19 @@ pub fn form(
             room: &room,
             kind: &envelope.kind,
             client_id: &client_id,
-            data: envelope.data.get(),
+            data: &canonical(&envelope.data),
         });
     }
     Ok((envelope, room))
+}
+
+/// The data with its members in one order and nothing between them: a retry is the same event
+/// whichever way and library wrote it.
+fn canonical(data: &RawValue) -> String {
+    match serde_json::from_str::<serde_json::Value>(data.get()) {
+        Ok(value) => value.to_string(),
+        Err(_) => data.get().to_owned(),
+    }
 }
 
 fn ids(row: &Row, data: &RawValue) -> Result<(Option<ConversationId>, Option<String>), Problem> {

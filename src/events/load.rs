@@ -112,7 +112,9 @@ fn load_row(section: &mut Section, limiters: &[Limiter]) -> Option<Row> {
         .and_then(|source| template(section, &source, &texts));
     let key = section.text("key").unwrap_or_else(|| "{userId}".to_owned());
     let server = section.text("server").map(Arc::from);
-    let is_in_timeline = section.flag("timeline");
+    let is_kept_for_clients =
+        durability == Durability::Durable && room.is_some() && server.is_some();
+    let is_in_timeline = section.flag("timeline").unwrap_or(is_kept_for_clients);
     let (view, data_members) = load_view(section, &schema, durability);
     let row = Row {
         kind: Arc::from(kind.clone().unwrap_or_default()),
@@ -122,8 +124,7 @@ fn load_row(section: &mut Section, limiters: &[Limiter]) -> Option<Row> {
         durability,
         topic: section.text("topic").map(Arc::from),
         key: template(section, &key, &texts).or_else(|| Template::parse("-", &[]).ok())?,
-        is_in_timeline: is_in_timeline
-            .unwrap_or(durability == Durability::Durable && room.is_some() && server.is_some()),
+        is_in_timeline,
         room,
         server,
         dedup_window: section.span("dedup_window"),
@@ -324,45 +325,46 @@ fn clashes(rows: &[Row]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    const BAD: &str = r#"
+colour = "red"
+[limiter.fast]
+count = 0
+per = "1m"
+by = "user"
+[limiter.slow]
+count = 1
+per = "soon"
+by = "moon"
+[[event]]
+type = "A"
+client = "a"
+topic = "t"
+room = "r:{roomId}:{data.n}:{data.s}"
+server = "a"
+limiter = "none"
+sharpness = 3
+view = ["id", "id", "title", "data.n", "data.x"]
+[event.schema]
+n = { kind = "integer", required = "yes" }
+s = { kind = "text" }
+t = { kind = "word" }
+v = 1
+[[event]]
+type = "A"
+client = "a"
+who = "nobody"
+durability = "ephemeral"
+topic = "t"
+timeline = true
+view = ["seq"]
+[[event]]
+topic = 5
+timeline = true
+    "#;
+
     #[test]
     fn all_mistakes_are_reported_at_once() {
-        let toml = r#"
-            colour = "red"
-            [limiter.fast]
-            count = 0
-            per = "1m"
-            by = "user"
-            [limiter.slow]
-            count = 1
-            per = "soon"
-            by = "moon"
-            [[event]]
-            type = "A"
-            client = "a"
-            topic = "t"
-            room = "r:{roomId}:{data.n}:{data.s}"
-            server = "a"
-            limiter = "none"
-            sharpness = 3
-            view = ["id", "id", "title", "data.n", "data.x"]
-            [event.schema]
-            n = { kind = "integer", required = "yes" }
-            s = { kind = "text" }
-            t = { kind = "word" }
-            v = 1
-            [[event]]
-            type = "A"
-            client = "a"
-            who = "nobody"
-            durability = "ephemeral"
-            topic = "t"
-            timeline = true
-            view = ["seq"]
-            [[event]]
-            topic = 5
-            timeline = true
-        "#;
-        let found = load(toml).unwrap_err();
+        let found = load(BAD).unwrap_err();
         let expected = [
             "catalogue: unknown key \"colour\"",
             "limiter.fast: needs count and per above 0",

@@ -108,7 +108,7 @@ impl Section {
     }
 
     /// Takes every key that is left as a section of its own.
-    pub(super) fn children(&mut self) -> Vec<(String, Section)> {
+    pub(super) fn children(&mut self) -> Vec<(String, Self)> {
         let mut children = Vec::new();
         for (name, value) in std::mem::take(&mut self.table) {
             match value {

@@ -183,7 +183,7 @@ mod tests {
         #[test]
         fn any_json_object_is_answered(text in r#"\{("id":("[a-z]{0,9}"|1|null),?){0,2}\}"#) {
             if let Ok(data) = RawValue::from_string(text) {
-                let _ = validate(Catalogue::builtin().by_client("message:send").unwrap(), &data);
+                drop(validate(Catalogue::builtin().by_client("message:send").unwrap(), &data));
             }
         }
     }

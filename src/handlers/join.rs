@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Context, Session, now, reply};
 use crate::auth::permissions;
 use crate::delivery::history::{Missed, Shown};
 use crate::server::{Ack, Event, Json, Namespace, Socket};
+use crate::telemetry::metrics;
 use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq};
 
 /// What the client asks.
@@ -18,7 +20,7 @@ use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq};
 struct Request {
     conversation_id: String,
     #[serde(default)]
-    after: Option<Position>,
+    after: Option<Box<RawValue>>,
 }
 
 /// What it is told.
@@ -39,10 +41,14 @@ struct Joined<'a> {
 
 /// How long the bus may take to confirm a subscription.
 const ATTACH_WITHIN: Duration = Duration::from_secs(5);
+/// How long reading what was missed may take.
+const MISSED_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     let context = Arc::clone(context);
+    let received = metrics::EVENTS_RECEIVED.of(["join:conversation"]);
     namespace.on_async("join:conversation", move |socket, event| {
+        received.add(1);
         let context = Arc::clone(&context);
         async move { join(&context, &socket, event).await }
     });
@@ -62,14 +68,16 @@ async fn try_join(
     session: &Rc<Session>,
     (event, ack): (&Event, &Option<Ack>),
 ) -> Result<(), Problem> {
-    let request: Request = event.arg(0)?;
+    let request: Request = reply::object(event)?;
+    let after = request.after.as_deref().map(after).transpose()?;
     let room = conversation(&request.conversation_id)?;
     if session.identity.is_expired(now()) {
         return Err(Problem::new(Code::Unauthenticated, "the token has expired; connect with a new one"));
     }
     permissions::may_join(&session.identity, &room)?;
     let member = socket.member();
-    if !member.is_in(room.as_str()) && member.room_count() >= context.rooms_max {
+    let was_member = member.is_in(room.as_str());
+    if !was_member && member.room_count() >= context.rooms_max {
         let message = format!("a socket may be in {} rooms; leave one first", context.rooms_max);
         return Err(Problem::new(Code::Conflict, message));
     }
@@ -79,12 +87,20 @@ async fn try_join(
         Problem::new(Code::Unavailable, "the room cannot be joined right now; try again")
             .retry_after(Duration::from_secs(1))
     })?;
-    let missed = context.history.missed(&room, request.after, attached.at).await;
+    // Everything sent to the session waits for this, its pings too.
+    let missed = context.history.missed(&room, after, attached.at);
+    let missed = tokio::time::timeout(MISSED_WITHIN, missed).await.unwrap_or_else(|_| {
+        Err(Problem::new(Code::Unavailable, "what was missed cannot be read right now; try again")
+            .retry_after(Duration::from_secs(1)))
+    });
     let Missed { top, events, reason, next } = match missed {
         Ok(missed) => missed,
         Err(problem) => {
-            // Not a member after a refused join, even though it was one for a moment.
-            socket.leave(room.as_str());
+            // Not a member after a refused join, even though it was one for a moment; but who was
+            // one before stays one.
+            if !was_member {
+                socket.leave(room.as_str());
+            }
             return Err(problem);
         }
     };
@@ -101,6 +117,12 @@ async fn try_join(
     let answer = ack.as_ref().map(|ack| ack.frame(Json(joined)));
     attached.hold.release(answer.into_iter().collect());
     Ok(())
+}
+
+/// The position that a client has seen.
+fn after(data: &RawValue) -> Result<Position, Problem> {
+    reply::read(data.get())
+        .map_err(|error| Problem::field("after", format!("after is no {{epoch, seq}}: {error}")))
 }
 
 /// The room of a conversation.

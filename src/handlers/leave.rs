@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, join, reply};
 use crate::server::{Json, Namespace};
+use crate::telemetry::metrics;
 use crate::types::RoomName;
 
 #[derive(Deserialize)]
@@ -19,8 +20,10 @@ struct Left<'a> {
 }
 
 pub(super) fn register(namespace: &mut Namespace) {
-    namespace.on("leave:conversation", |socket, event| {
-        let room = event.arg(0).and_then(|request: Request| join::conversation(&request.conversation_id));
+    let received = metrics::EVENTS_RECEIVED.of(["leave:conversation"]);
+    namespace.on("leave:conversation", move |socket, event| {
+        received.add(1);
+        let room = reply::object(&event).and_then(|request: Request| join::conversation(&request.conversation_id));
         match room {
             Ok(room) => {
                 if let Some(session) = socket.data::<Session>() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Context, Session, envelope, reply};
-use crate::delivery::publish::Pending;
+use crate::delivery::publish::Publishing;
 use crate::events::Row;
 use crate::server::{Event, Json, Namespace, Socket};
 use crate::telemetry::metrics;
@@ -43,10 +43,13 @@ fn publish(
     let ack = event.take_ack();
     match begin(context, row, session, &event) {
         Ok((id, room, pending)) => socket.spawn(async move {
-            match pending.await {
-                Ok(at) => {
+            let done = pending.await;
+            // An event without an ack holds its own place in flight until here.
+            drop(event);
+            match done {
+                Ok(appended) => {
                     if let Some(ack) = ack {
-                        ack.send(Json(Accepted { ok: true, id: &id, room: &room, at }));
+                        ack.send(Json(Accepted { ok: true, id: &id, room: &room, at: appended.at }));
                     }
                 }
                 Err(problem) => reply::refuse_ack(ack, &problem),
@@ -62,7 +65,7 @@ fn begin(
     row: &Row,
     session: &Session,
     event: &Event,
-) -> Result<(EventId, RoomName, Pending), Problem> {
+) -> Result<(EventId, RoomName, Publishing), Problem> {
     let data = reply::payload(event)?;
     let (envelope, room) = envelope(row, &session.identity, data)?;
     let pending = context.publisher.publish(row, &envelope)?;

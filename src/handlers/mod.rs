@@ -24,11 +24,12 @@ use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::events::{Author, Catalogue, Durability, Envelope, Row, form};
 use crate::server::Namespace;
+use crate::telemetry::metrics;
 use crate::timeline::Timeline;
 use crate::types::{Code, Problem, RoomName, Timestamp};
 
 pub use join::conversation as conversation_room;
-pub use reply::problem_data;
+pub use reply::{problem_data, read};
 
 /// What handlers need; one for each node, shared by its workers.
 #[derive(Clone)]
@@ -70,7 +71,9 @@ pub fn register(namespace: &mut Namespace, context: &Arc<Context>) {
             Durability::Ephemeral => typing::register(namespace, context, event),
         }
     }
-    namespace.on_any(|_, event| {
+    let others = metrics::EVENTS_RECEIVED.of(["other"]);
+    namespace.on_any(move |_, event| {
+        others.add(1);
         let message = format!("there is no event {:?}", shorten(event.name()));
         reply::refuse(event, &Problem::new(Code::NotFound, message));
     });

@@ -1,6 +1,7 @@
 //! Problems and answers as acks: `{ok: true, ...}` or `{ok: false, error}`.
 
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::server::{Ack, Event, Json};
@@ -20,6 +21,23 @@ pub(super) fn payload(event: &Event) -> Result<Box<RawValue>, Problem> {
         return Err(Problem::new(Code::Invalid, message));
     }
     event.raw(0).ok_or_else(|| Problem::new(Code::Invalid, "the payload is missing"))
+}
+
+/// An event's argument as an object of this shape.
+pub(super) fn object<T: DeserializeOwned>(event: &Event) -> Result<T, Problem> {
+    let data = payload(event)?;
+    read(data.get()).map_err(|message| Problem::new(Code::Invalid, message))
+}
+
+/// Reads a JSON object. Sequences are refused although a struct could be read from one.
+///
+/// # Errors
+/// What is wrong, for the one who sent it.
+pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    if !text.trim_start().starts_with('{') {
+        return Err("expected a JSON object".to_owned());
+    }
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Answers a refused event, when the client waits for an answer.

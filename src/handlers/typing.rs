@@ -1,7 +1,7 @@
 //! `typing:start` and `typing:stop`: relayed, never stored, ended by themselves.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use crate::types::{Code, Problem, RoomName};
 #[derive(Default)]
 pub(super) struct Typing {
     rooms: RefCell<HashMap<Box<str>, Active>>,
+    /// Rooms for which a task waits: one each, however often typing starts and stops.
+    timed: RefCell<HashSet<Box<str>>>,
 }
 
 struct Active {
@@ -139,18 +141,20 @@ fn start(
         rooms.insert(key.clone(), Active { until, notice: notice.clone() });
     }
     notice.tell(socket, started);
+    if !session.typing.timed.borrow_mut().insert(key.clone()) {
+        return Ok(());
+    }
     let (socket, session) = (socket.clone(), Rc::clone(session));
     socket.clone().spawn(async move {
         loop {
-            let Some(until) = session.typing.rooms.borrow().get(&key).map(|active| active.until)
-            else {
-                return;
-            };
+            let until = session.typing.rooms.borrow().get(&key).map(|active| active.until);
+            let Some(until) = until else { break };
             if Instant::now() >= until {
                 break;
             }
             tokio::time::sleep_until(until).await;
         }
+        session.typing.timed.borrow_mut().remove(&key);
         session.typing.stop(&socket, &key);
     });
     Ok(())

@@ -120,7 +120,7 @@ impl Tasks {
         self.started(id, kind, tokio::spawn(track(entry, future)).abort_handle())
     }
 
-    /// Runs a future that stays on this thread, on the worker's `LocalSet`.
+    /// Runs a future that stays on this thread, on the worker's runtime.
     pub fn spawn_local<F>(&self, kind: TaskKind, future: F) -> Task
     where
         F: Future<Output: Finish> + 'static,

@@ -1,6 +1,6 @@
 //! The worker threads: each owns its sockets and shares nothing with the others.
 //!
-//! A worker is a named thread with a current-thread runtime and a `LocalSet`, so that what it holds
+//! A worker is a named thread with a local runtime, so that what it holds
 //! needs no locks and tasks need not be `Send`. It runs one future until that returns; what it spawned
 //! and did not wait for ends with it. Not here: the small multi-thread runtime of the services.
 
@@ -12,9 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 use tracing::error;
 
 use super::tasks::{Failure, panic_text};
@@ -79,16 +78,22 @@ impl Workers {
                 name: name.clone(),
                 source,
             };
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(failed)?;
             let worker = Worker {
                 name: name.clone(),
                 ended: sender.clone(),
             };
             let init = init.clone();
-            let run = move || worker.run(|| LocalSet::new().block_on(&runtime, init(index)));
+            let run = move || {
+                worker.run(|| {
+                    // A local runtime cannot be made on another thread. Should the system refuse
+                    // its event queue, the worker counts as failed and the node drains.
+                    let runtime = Builder::new_current_thread()
+                        .enable_all()
+                        .build_local(LocalOptions::default())
+                        .expect("the system gives a worker its event queue");
+                    runtime.block_on(init(index));
+                });
+            };
             // Detached: the watch tells when it ended, and a hung one must not hang the process.
             drop(
                 thread::Builder::new()

@@ -26,6 +26,8 @@ pub(super) enum Fate {
     Double,
     /// Comes after the next one.
     Swap,
+    /// Comes after the next one if that is another publisher's.
+    Mingle,
     /// The connection is closed instead.
     Hang,
     /// The publisher is refused and nobody gets it.
@@ -77,7 +79,7 @@ struct Room {
 
 struct Member {
     out: mpsc::Sender<Option<String>>,
-    held: Option<String>,
+    held: Option<(Fate, String)>,
 }
 
 impl Hall {
@@ -102,17 +104,23 @@ impl Hall {
         room.events += 1;
         for (index, member) in room.members.iter_mut().enumerate() {
             let say = |text: Option<String>| member.out.try_send(text).unwrap_or(());
-            match (self.fault)(n, index) {
+            let fate = (self.fault)(n, index);
+            if let Some((_, held)) = member.held.take_if(|(held_by, held)| {
+                *held_by == Fate::Mingle && publisher(held) == publisher(text)
+            }) {
+                say(Some(held));
+            }
+            match fate {
                 Fate::Refuse => return false,
                 Fate::Drop => {}
                 Fate::Hang => say(None),
-                Fate::Swap => member.held = Some(text.to_owned()),
-                fate @ (Fate::Deliver | Fate::Double) => {
+                Fate::Swap | Fate::Mingle => member.held = Some((fate, text.to_owned())),
+                Fate::Deliver | Fate::Double => {
                     say(Some(text.to_owned()));
                     if fate == Fate::Double {
                         say(Some(text.to_owned()));
                     }
-                    if let Some(held) = member.held.take() {
+                    if let Some((_, held)) = member.held.take() {
                         say(Some(held));
                     }
                 }
@@ -161,6 +169,12 @@ impl Hall {
             other => panic!("unknown event {other}"),
         }
     }
+}
+
+/// The publisher's digits in an event's stamp.
+fn publisher(text: &str) -> &str {
+    let stamp = text.find('~').unwrap();
+    &text[stamp + 5..stamp + 9]
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(mut stream: S, hall: Rc<Hall>) {

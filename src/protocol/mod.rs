@@ -5,6 +5,7 @@
 //! and the texts `engine.io-protocol` and `socket.io-protocol` where those agree with it.
 
 pub mod engineio;
+pub mod exercise;
 pub mod frame;
 pub mod socketio;
 

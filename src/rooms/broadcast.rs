@@ -30,6 +30,9 @@ pub struct Broadcast {
     pub is_volatile: bool,
 }
 
+/// Only names of this length can be a socket's id; others are spared the look.
+const SOCKET_ID_BYTES: usize = 20;
+
 impl Hub {
     /// Puts the frame into the outbox of every local member that is meant, once.
     pub fn broadcast(&self, broadcast: &Broadcast) {
@@ -82,8 +85,14 @@ impl Hub {
 
     fn each_of(&self, namespace: NamespaceId, name: &RoomName, mut visit: impl FnMut(&Rc<Member>)) {
         if let Some(room) = self.room(namespace, name.as_str()) {
-            room.members.borrow().iter().for_each(visit);
-        } else if let Some(member) = self.member(namespace, name.as_str()) {
+            room.members.borrow().iter().for_each(&mut visit);
+        }
+        // Also beside a room of that name: others must not be able to take a socket's place by
+        // joining a room that is called like it.
+        if name.as_str().len() == SOCKET_ID_BYTES
+            && let Some(member) = self.member(namespace, name.as_str())
+            && !member.is_in(name.as_str())
+        {
             visit(&member);
         }
     }
@@ -161,6 +170,17 @@ mod tests {
         assert_eq!(send(&fixture, vec![room("a")], vec![room("b")], false), [1, 0, 0]);
         assert_eq!(send(&fixture, vec![second.clone()], vec![], false), [0, 1, 0]);
         assert_eq!(send(&fixture, vec![second.clone()], vec![second], false), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_room_called_like_a_socket_does_not_take_its_place() {
+        let fixture = fixture();
+        let second = room(fixture.members[1].id().as_str());
+        fixture.hub.join(&fixture.members[0], &second);
+        assert_eq!(send(&fixture, vec![second.clone()], vec![], false), [1, 1, 0]);
+        assert_eq!(send(&fixture, vec![], vec![second.clone()], false), [0, 0, 1]);
+        fixture.hub.join(&fixture.members[1], &second);
+        assert_eq!(send(&fixture, vec![second], vec![], false), [1, 1, 0], "each once");
     }
 
     #[test]

@@ -214,6 +214,13 @@ impl Hub {
         }
     }
 
+    /// How many rooms have local members, and how many memberships there are.
+    pub fn sizes(&self) -> (usize, usize) {
+        let namespaces = self.namespaces.borrow();
+        let rooms = namespaces.iter().flat_map(|namespace| namespace.rooms.values());
+        rooms.fold((0, 0), |(n, members), room| (n + 1, members + room.members.borrow().len()))
+    }
+
     /// What was counted since the last call.
     pub fn take_counts(&self) -> Counts {
         self.counts.take()

@@ -14,6 +14,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::task::Waker;
 
 use crate::protocol::frame::Frame;
 use crate::types::CloseReason;
@@ -68,6 +69,8 @@ pub struct Outbox {
     limits: Limits,
     is_dirty: Cell<bool>,
     is_closed: Cell<bool>,
+    /// Who waits until it is no longer crowded.
+    reader: Cell<Option<Waker>>,
 }
 
 /// Slots that an idle outbox keeps, so that small bursts do not allocate. 4 × 32 bytes.
@@ -83,6 +86,7 @@ impl Outbox {
             limits,
             is_dirty: Cell::new(false),
             is_closed: Cell::new(false),
+            reader: Cell::new(None),
         })
     }
 
@@ -142,6 +146,17 @@ impl Outbox {
     pub fn close(&self) {
         self.is_closed.set(true);
         *self.queue.borrow_mut() = Queue::default();
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Takes nothing more; what is ready may still be taken out. What is held is forgotten.
+    pub fn seal(&self) {
+        self.is_closed.set(true);
+        let mut queue = self.queue.borrow_mut();
+        queue.bytes -= queue.held.iter().map(Frame::len).sum::<usize>();
+        queue.held = VecDeque::new();
     }
 
     /// Has the transport closed.
@@ -149,9 +164,19 @@ impl Outbox {
         self.with_link(|link| link.close(reason));
     }
 
-    /// True after [`Outbox::close`] or an overflow.
+    /// True after [`Outbox::close`], [`Outbox::seal`] or an overflow.
     pub fn is_closed(&self) -> bool {
         self.is_closed.get()
+    }
+
+    /// True when it is more than half full of frames: its session is not read until it is less, so
+    /// that a client's own acks and echoes do not overflow it. `waker` is woken then.
+    pub fn is_crowded(&self, waker: &Waker) -> bool {
+        let is_crowded = self.queue.borrow().len() > self.limits.frames_max / 2;
+        if is_crowded {
+            self.reader.set(Some(waker.clone()));
+        }
+        is_crowded
     }
 
     /// True when nothing is ready to be sent.
@@ -171,6 +196,11 @@ impl Outbox {
         queue.bytes -= frame.len();
         if queue.ready.is_empty() && queue.ready.capacity() > SLOTS_KEPT {
             queue.ready.shrink_to(SLOTS_KEPT);
+        }
+        if queue.len() <= self.limits.frames_max / 2
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
         }
         Some(frame)
     }

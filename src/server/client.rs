@@ -1,6 +1,7 @@
 //! The Socket.IO side of one session: its sockets, and what its packets do.
 
 use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
@@ -20,6 +21,8 @@ use crate::protocol::socketio::attachments::Assembler;
 use crate::protocol::socketio::decode::{self, Decoded};
 use crate::protocol::socketio::encode;
 use crate::rooms::Outbox;
+use crate::telemetry::labels::Packet;
+use crate::telemetry::metrics;
 use crate::types::CloseReason;
 
 /// Settings of Socket.IO connections.
@@ -37,10 +40,26 @@ pub struct Options {
 #[derive(Default)]
 struct Flow {
     count: Cell<u32>,
-    reader: Cell<Option<Waker>>,
+    /// Who waits for a place, or for the last event: readers, and the drain beside them.
+    waiting: RefCell<Vec<Waker>>,
 }
 
-/// One event in flight; dropping it gives the place back and wakes a paused reader.
+impl Flow {
+    fn wait(&self, waker: &Waker) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        for waker in std::mem::take(&mut *self.waiting.borrow_mut()) {
+            waker.wake();
+        }
+    }
+}
+
+/// One event in flight; dropping it gives the place back and wakes who waits for it.
 pub(super) struct Permit(Rc<Flow>);
 
 impl Permit {
@@ -53,9 +72,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.count.set(self.0.count.get() - 1);
-        if let Some(reader) = self.0.reader.take() {
-            reader.wake();
-        }
+        self.0.wake();
     }
 }
 
@@ -94,21 +111,22 @@ impl Client {
         self.has_joined.get()
     }
 
-    /// True when the session's place for events in flight is used up: read no more until `waker`
-    /// is woken.
+    /// True when the session's place for events in flight is used up, or its outbox is crowded: read
+    /// no more until `waker` is woken.
     pub fn is_paused(&self, waker: &Waker) -> bool {
         let is_full = self.flow.count.get() >= self.local.options().in_flight_max;
         if is_full {
-            self.flow.reader.set(Some(waker.clone()));
+            metrics::HANDLERS_PAUSED.add(1);
+            self.flow.wait(waker);
         }
-        is_full
+        is_full || self.outbox.is_crowded(waker)
     }
 
     /// True when no event is in flight; else `waker` is woken when one is done.
     pub fn is_idle(&self, waker: &Waker) -> bool {
         let is_idle = self.flow.count.get() == 0;
         if !is_idle {
-            self.flow.reader.set(Some(waker.clone()));
+            self.flow.wait(waker);
         }
         is_idle
     }
@@ -152,6 +170,7 @@ impl Client {
         let Some(mut assembler) = self.pending.borrow_mut().take() else {
             return Err(CloseReason::ParseError);
         };
+        metrics::PACKETS_RECEIVED.of(Packet::Attachment).add(1);
         match assembler.add(data) {
             Ok(None) => {
                 *self.pending.borrow_mut() = Some(assembler);
@@ -175,6 +194,8 @@ impl Client {
         for socket in sockets {
             socket.end(reason);
         }
+        // Nothing that is still in flight need hold a reader up any more.
+        self.flow.wake();
     }
 
     /// Tells every namespace, ends all sockets and closes the transport.
@@ -218,6 +239,7 @@ impl Client {
     }
 
     fn packet(&self, packet: &Decoded<'_>, attachments: Vec<Bytes>) -> Result<(), CloseReason> {
+        metrics::PACKETS_RECEIVED.of(kind(packet)).add(1);
         match packet {
             Decoded::Connect { namespace, auth } => self.connect(namespace, *auth),
             Decoded::Disconnect { namespace } => {
@@ -268,7 +290,13 @@ impl Client {
         if namespace.keeps_auth {
             socket.keep_auth(auth.as_deref().map(RawValue::get));
         }
-        let mut asking = Box::pin(ask(Arc::clone(namespace), socket.clone(), auth));
+        let asking = AssertUnwindSafe(ask(Arc::clone(namespace), socket.clone(), auth));
+        let mut asking = Box::pin(asking.catch_unwind().map(|outcome| {
+            outcome.unwrap_or_else(|_| {
+                tracing::error!(handler = "middleware", "a handler panicked");
+                Err(ConnectError::new("internal error"))
+            })
+        }));
         match (&mut asking).now_or_never() {
             Some(outcome) => self.enter(&socket, outcome),
             None => socket.clone().spawn(async move {
@@ -306,6 +334,17 @@ impl Client {
     }
 }
 
+const fn kind(packet: &Decoded<'_>) -> Packet {
+    match packet {
+        Decoded::Connect { .. } => Packet::Connect,
+        Decoded::Disconnect { .. } => Packet::Disconnect,
+        Decoded::Event { attachments: 0, .. } | Decoded::Nothing { .. } => Packet::Event,
+        Decoded::Event { .. } => Packet::BinaryEvent,
+        Decoded::Ack { attachments: 0, .. } => Packet::Ack,
+        Decoded::Ack { .. } => Packet::BinaryAck,
+    }
+}
+
 async fn ask(
     namespace: Arc<Namespace>,
     socket: Socket,
@@ -315,4 +354,35 @@ async fn ask(
         middleware(socket.clone(), auth.clone()).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn all_who_wait_for_a_place_are_woken() {
+        let flow = Rc::new(Flow::default());
+        let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
+        let permit = Permit::new(&flow);
+        for count in &counts {
+            let waker = Waker::from(Arc::clone(count));
+            flow.wait(&waker);
+            flow.wait(&waker);
+        }
+        drop(permit);
+        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [1, 1]);
+        assert!(flow.waiting.borrow().is_empty());
+    }
 }

@@ -1,9 +1,12 @@
 //! Emitting to rooms from anywhere.
 
 use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use super::args::{Args, IntoArgs};
-use super::local::{Command, Mailboxes, current};
+use super::lanes::Order;
+use super::local::{Local, Mailboxes, current};
 use super::namespace::Server;
 use crate::protocol::frame::Frame;
 use crate::protocol::socketio::encode;
@@ -41,7 +44,7 @@ impl Io {
     pub fn of(&self, namespace: &str) -> Emitter {
         let found = self.server.find(namespace).map(|namespace| namespace.id);
         let mut emitter = self.emitter(found.unwrap_or_default());
-        emitter.is_nobody = found.is_none();
+        emitter.is_nowhere = found.is_none();
         emitter
     }
 
@@ -70,41 +73,15 @@ impl Io {
             io: self.clone(),
             reach: Reach { namespace, ..Reach::default() },
             is_volatile: false,
-            is_nobody: false,
+            is_nowhere: false,
+            has_bad_target: false,
         }
     }
 
-    /// Hands a broadcast to every worker: to this thread's own at once, so that a socket is sent
-    /// everything in the order in which its handlers emitted it.
-    fn broadcast(&self, broadcast: &Broadcast) -> Result<(), Overloaded> {
-        let own = current(|local| {
-            local.hub().broadcast(broadcast);
-            local.index()
-        });
-        let mut result = Ok(());
-        for (index, mailbox) in self.mailboxes.all().iter().enumerate() {
-            if Some(index) != own
-                && mailbox.try_send(Command::Broadcast(Box::new(broadcast.clone()))).is_err()
-            {
-                result = Err(Overloaded);
-            }
-        }
-        result
-    }
-
-    fn run(&self, act: impl Fn(&std::rc::Rc<super::local::Local>) + Send + Clone + 'static) -> Result<(), Overloaded> {
-        let own = current(|local| {
-            act(local);
-            local.index()
-        });
-        let mut result = Ok(());
-        for (index, mailbox) in self.mailboxes.all().iter().enumerate() {
-            let act = act.clone();
-            if Some(index) != own && mailbox.try_send(Command::Run(Box::new(move |local| act(local)))).is_err() {
-                result = Err(Overloaded);
-            }
-        }
-        result
+    /// Has every worker do something, in one order for all of them.
+    fn order(&self, order: &Order) -> Result<(), Overloaded> {
+        current(|local| local.order(order))
+            .unwrap_or_else(|| self.mailboxes.lanes().give(order, None).1)
     }
 }
 
@@ -114,8 +91,10 @@ pub struct Emitter {
     io: Io,
     reach: Reach,
     is_volatile: bool,
+    /// The namespace does not exist.
+    is_nowhere: bool,
     /// A target was named that cannot exist, so "no target" must not mean everybody.
-    is_nobody: bool,
+    has_bad_target: bool,
 }
 
 impl Emitter {
@@ -124,7 +103,7 @@ impl Emitter {
     pub fn to(mut self, room: &str) -> Self {
         match RoomName::parse(room) {
             Ok(room) => self.reach.to.push(room),
-            Err(_) => self.is_nobody = self.reach.to.is_empty(),
+            Err(_) => self.has_bad_target = true,
         }
         self
     }
@@ -208,9 +187,13 @@ impl Emitter {
 
     fn each(
         &self,
-        act: impl Fn(&std::rc::Rc<super::local::Local>) + Send + Clone + 'static,
+        act: impl Fn(&Rc<Local>) + Send + Sync + 'static,
     ) -> Result<(), Overloaded> {
-        if self.is_nobody { Ok(()) } else { self.io.run(act) }
+        if self.is_nobody() { Ok(()) } else { self.io.order(&Order::Run(Arc::new(act))) }
+    }
+
+    const fn is_nobody(&self) -> bool {
+        self.is_nowhere || (self.has_bad_target && self.reach.to.is_empty())
     }
 
     fn namespace_name(&self) -> &str {
@@ -218,13 +201,30 @@ impl Emitter {
     }
 
     fn send(&self, frame: Frame) -> Result<(), Overloaded> {
-        if self.is_nobody {
+        if self.is_nobody() {
             return Ok(());
         }
-        self.io.broadcast(&Broadcast {
-            reach: self.reach.clone(),
-            frame,
-            is_volatile: self.is_volatile,
-        })
+        let (reach, is_volatile) = (self.reach.clone(), self.is_volatile);
+        self.io.order(&Order::Broadcast(Box::new(Broadcast { reach, frame, is_volatile })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_target_is_neither_everybody_nor_an_end_of_the_good_ones() {
+        let (mailboxes, _) = Mailboxes::new(1, 8);
+        let io = Io::new(mailboxes, Server::new().namespace("/", |_| {}));
+        for (emitter, is_nobody) in [
+            (io.of("/"), false),
+            (io.to(""), true),
+            (io.to("").to("a"), false),
+            (io.to("a").to(""), false),
+            (io.of("/none").to("a").to(""), true),
+        ] {
+            assert_eq!(emitter.is_nobody(), is_nobody);
+        }
     }
 }

@@ -2,28 +2,30 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::client::Options;
-use super::io::Io;
+use super::io::{Io, Overloaded};
+use super::lanes::{Lanes, Order};
 use super::namespace::Server;
-use crate::rooms::{Broadcast, Hub};
+use crate::rooms::Hub;
 use crate::types::SocketId;
 
-/// What one thread asks of a worker.
-pub enum Command {
-    /// Put a frame into outboxes.
-    Broadcast(Box<Broadcast>),
-    /// Do something that needs the worker's own state.
-    Run(Box<dyn FnOnce(&Rc<Local>) + Send>),
-}
+/// What one thread asks of one worker: something that needs the worker's own state.
+pub struct Command(pub Box<Act>);
+
+type Act = dyn FnOnce(&Rc<Local>) + Send;
 
 /// The command queues of all workers. Cheap to clone.
 #[derive(Clone)]
-pub struct Mailboxes(Arc<[mpsc::Sender<Command>]>);
+pub struct Mailboxes {
+    senders: Arc<[mpsc::Sender<Command>]>,
+    lanes: Lanes,
+}
 
 impl Mailboxes {
     /// Queues for `count` workers, each of at most `capacity` commands, and their other ends.
@@ -35,19 +37,23 @@ impl Mailboxes {
                 (sender, Worker { index, inbox })
             })
             .unzip();
-        (Self(senders.into()), workers)
+        (Self { senders: senders.into(), lanes: Lanes::new(count, capacity) }, workers)
     }
 
     /// One sender for each worker, in their order.
     #[must_use]
     pub fn all(&self) -> &[mpsc::Sender<Command>] {
-        &self.0
+        &self.senders
+    }
+
+    pub(super) const fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// Runs something on one worker, waiting for room in its queue. False when the worker is gone.
     pub async fn run(&self, index: usize, act: impl FnOnce(&Rc<Local>) + Send + 'static) -> bool {
-        match self.0.get(index) {
-            Some(mailbox) => mailbox.send(Command::Run(Box::new(act))).await.is_ok(),
+        match self.senders.get(index) {
+            Some(mailbox) => mailbox.send(Command(Box::new(act))).await.is_ok(),
             None => false,
         }
     }
@@ -83,6 +89,9 @@ pub fn current<R>(act: impl FnOnce(&Rc<Local>) -> R) -> Option<R> {
     Some(act(&local))
 }
 
+/// Broadcasts applied in a row before outboxes are drained; they hold more than that by default.
+const ORDERS_PER_FLUSH: usize = 256;
+
 /// Commands applied before other tasks of the worker get a turn.
 const COMMANDS_PER_TURN: usize = 256;
 
@@ -103,21 +112,57 @@ impl Local {
         local
     }
 
-    /// Applies commands until every sender is gone.
+    /// Applies commands and orders until every sender is gone.
     pub async fn run(self: &Rc<Self>, mut worker: Worker) {
+        let lanes = self.io.mailboxes().lanes().clone();
         let mut commands = Vec::with_capacity(COMMANDS_PER_TURN);
-        while worker.inbox.recv_many(&mut commands, COMMANDS_PER_TURN).await > 0 {
-            for command in commands.drain(..) {
-                match command {
-                    Command::Broadcast(mut broadcast) => {
-                        // Own bytes for this worker: a reference count that two threads bump for
-                        // every receiver costs more than one copy.
-                        broadcast.frame = broadcast.frame.deep_copy();
-                        self.hub.broadcast(&broadcast);
+        loop {
+            tokio::select! {
+                count = worker.inbox.recv_many(&mut commands, COMMANDS_PER_TURN) => {
+                    if count == 0 {
+                        return;
                     }
-                    Command::Run(act) => act(self),
+                    for Command(act) in commands.drain(..) {
+                        act(self);
+                    }
                 }
+                () = lanes.given(self.index) => self.apply_all(lanes.take(self.index)),
             }
+            // The runtime itself would let many such turns pass before the flusher's, and outboxes
+            // hold less than that.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Does what was ordered, here and on every other worker, at one point of one order.
+    pub(super) fn order(self: &Rc<Self>, order: &Order) -> Result<(), Overloaded> {
+        let (before, result) = self.io.mailboxes().lanes().give(order, Some(self.index));
+        self.apply_all(before);
+        self.apply(order.clone());
+        result
+    }
+
+    fn apply_all(self: &Rc<Self>, orders: VecDeque<Order>) {
+        for (count, order) in (1..).zip(orders) {
+            match order {
+                Order::Broadcast(mut broadcast) => {
+                    // Own bytes for this worker: a reference count that two threads bump for
+                    // every receiver costs more than one copy.
+                    broadcast.frame = broadcast.frame.deep_copy();
+                    self.hub.broadcast(&broadcast);
+                }
+                Order::Run(act) => act(self),
+            }
+            if count % ORDERS_PER_FLUSH == 0 {
+                self.hub.flush();
+            }
+        }
+    }
+
+    fn apply(self: &Rc<Self>, order: Order) {
+        match order {
+            Order::Broadcast(broadcast) => self.hub.broadcast(&broadcast),
+            Order::Run(act) => act(self),
         }
     }
 

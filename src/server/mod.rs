@@ -28,6 +28,7 @@ mod client;
 mod event;
 mod handshake;
 mod io;
+mod lanes;
 mod local;
 mod namespace;
 mod socket;

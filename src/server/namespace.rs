@@ -33,9 +33,11 @@ pub(super) type Middleware =
 pub(super) type OnClose = Box<dyn Fn(&Socket, CloseReason) + Send + Sync>;
 pub(super) type OnConnect = Box<dyn Fn(&Socket) + Send + Sync>;
 
+type Now = dyn Fn(&Socket, Event) + Send + Sync;
+
 pub(super) enum Handler {
     /// Done when it returns; costs no allocation.
-    Now(Box<dyn Fn(&Socket, Event) + Send + Sync>),
+    Now(Box<Now>),
     /// The socket's next event waits until it is done.
     Later(Box<dyn Fn(Socket, Event) -> LocalBoxFuture<'static, ()> + Send + Sync>),
 }

@@ -76,6 +76,18 @@ struct Acks {
     pending: HashMap<u32, oneshot::Sender<Args>>,
 }
 
+/// An answer that is waited for; forgotten also when its future is dropped.
+struct Expected<'a> {
+    socket: &'a Socket,
+    id: u32,
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.socket.take_pending(self.id);
+    }
+}
+
 impl Socket {
     pub(super) fn new(client: &Rc<Client>, namespace: Arc<Namespace>) -> Self {
         let local = Rc::clone(client.local());
@@ -225,12 +237,10 @@ impl Socket {
         let id = self.expect_ack(sender);
         let Args { json, attachments } = args.into_args();
         self.send_frame(encode::event(self.namespace(), Some(id), event, &json, &attachments));
+        let _expected = Expected { socket: self, id };
         match tokio::time::timeout(timeout, answer).await {
             Ok(answer) => answer.map_err(|_| AckError::Disconnected),
-            Err(_) => {
-                self.take_pending(id);
-                Err(AckError::Timeout)
-            }
+            Err(_) => Err(AckError::Timeout),
         }
     }
 

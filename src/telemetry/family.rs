@@ -126,6 +126,11 @@ impl Level {
         self.0.decrement(1.0);
     }
 
+    /// Adds, or takes away what is negative.
+    pub fn add(&self, change: f64) {
+        self.0.increment(change);
+    }
+
     /// Sets the gauge.
     pub fn set(&self, value: f64) {
         self.0.set(value);

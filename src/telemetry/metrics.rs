@@ -138,7 +138,9 @@ table! {
         "vestibule_eventlog_appended_total", "records", &[TOPIC];
     /// Appends refused because the records or bytes in flight were at their limit.
     EVENTLOG_REFUSED: Counter = "vestibule_eventlog_refused_total", "records";
-    /// From an append to its durability.
+    /// Records deleted because they were old.
+    EVENTLOG_DELETED: Counter = "vestibule_eventlog_deleted_total", "records";
+    /// From an append to its durability; of a batch, its slowest.
     EVENTLOG_APPEND_TIME: Histogram = "vestibule_eventlog_append_seconds", "seconds";
     /// Records appended but not durable yet.
     EVENTLOG_INFLIGHT: Gauge = "vestibule_eventlog_inflight_records", "records";
@@ -148,7 +150,9 @@ table! {
 
     /// Durable events applied to their room's timeline, by outcome.
     DELIVERY_APPLIED: Counter<Applied> = "vestibule_delivery_applied_total", "events";
-    /// From an event's append to its fan-out on this node.
+    /// Calls to a store that are made again because they failed.
+    DELIVERY_RETRIES: Counter = "vestibule_delivery_retries_total", "calls";
+    /// From an event's append to its publication on the bus.
     DELIVERY_TIME: Histogram = "vestibule_delivery_seconds", "seconds";
     /// Records put aside because they could not be applied, by the topic they came from.
     DELIVERY_DEAD_LETTERS: Open<1, Count> =

@@ -12,6 +12,7 @@ mod dedup;
 mod entry;
 mod memory;
 mod position;
+mod range;
 mod room;
 mod shard;
 

@@ -12,4 +12,4 @@ mod websocket;
 mod wheel;
 
 pub use request::Caller;
-pub use sessions::{Sessions, Settings};
+pub use sessions::{Sessions, Settings, WORKERS_MAX};

@@ -13,14 +13,14 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
-use super::session::Answer;
+use super::session::{Answer, NOOP};
 use super::sessions::Sessions;
 use super::stream::Stream;
 use crate::protocol::engineio::handshake::{Query, Refusal, Transport};
 use crate::server::Handshake;
 use crate::telemetry::labels::EngineIoError;
 use crate::telemetry::metrics;
-use crate::types::SessionId;
+use crate::types::{CloseReason, SessionId};
 
 type Reply = Response<Full<Bytes>>;
 
@@ -91,7 +91,9 @@ impl Sessions {
         let (reply, upgraded) = switch(&mut request)?;
         let sessions = Rc::clone(self);
         drop(tokio::task::spawn_local(async move {
-            if let Some(stream) = connection(upgraded).await {
+            let stream = connection(upgraded).await;
+            // Opened meanwhile, it would be overlooked by the parting and cut off at the end.
+            if let Some(stream) = stream.filter(|_| !sessions.is_draining()) {
                 sessions.open(Transport::WebSocket, handshake).start_websocket(stream);
             }
         }));
@@ -137,6 +139,8 @@ impl Sessions {
     async fn get(self: &Rc<Self>, id: SessionId) -> Result<Reply, Refusal> {
         let (reply, answer) = oneshot::channel();
         let key = id.clone();
+        // From before the session can park it: a request may be given up at any await.
+        let mut waiting = Waiting { sessions: self, id: id.clone(), answer: Some(answer) };
         let found = self.at_owner(&id, move |here| {
             let session = here.find(&key);
             if let Some(session) = &session {
@@ -145,9 +149,9 @@ impl Sessions {
             session.is_some()
         });
         if found.await != Some(true) {
+            waiting.answer = None;
             return Err(Refusal::SessionUnknown);
         }
-        let waiting = Waiting { sessions: self, id, answer: Some(answer) };
         waiting.answered().await
     }
 
@@ -157,21 +161,17 @@ impl Sessions {
             let session = here.find(&key).ok_or(Answer::Refused(Refusal::SessionUnknown))?;
             session.begin_post()
         };
-        match self.at_owner(&id, begin).await {
-            Some(Ok(())) => {}
-            Some(Err(answer)) => return polled(answer),
-            None => return Err(Refusal::SessionUnknown),
+        let given_up = Some(Some(CloseReason::TransportError));
+        let mut posting = Posting { sessions: self, id: id.clone(), end: given_up };
+        let begun = self.at_owner(&id, begin).await;
+        if !matches!(begun, Some(Ok(()))) {
+            posting.end = None;
+            return begun.and_then(Result::err).map_or(Err(Refusal::SessionUnknown), polled);
         }
         let body = match self.body(request).await {
             Ok(body) => body,
             Err(failure) => {
-                let is_violation = failure.is_violation;
-                let key = id.clone();
-                self.tell_owner(&id, move |here| {
-                    if let Some(session) = here.find(&key) {
-                        session.abandon_post(is_violation);
-                    }
-                });
+                posting.end = Some(failure.end);
                 return Ok(status(failure.status));
             }
         };
@@ -184,7 +184,9 @@ impl Sessions {
                 }));
             }
         });
-        handed.await.ok_or(Refusal::SessionUnknown)?;
+        let handed = handed.await;
+        posting.end = None;
+        handed.ok_or(Refusal::SessionUnknown)?;
         polled(answer.await.map_err(|_| Refusal::SessionUnknown)?)
     }
 
@@ -192,27 +194,52 @@ impl Sessions {
         let kind = request.headers().get(CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream")) {
             // Version 4 has no binary bodies.
-            return Err(Failure { status: StatusCode::BAD_REQUEST, is_violation: true });
+            return Err(Failure { status: StatusCode::BAD_REQUEST, end: Some(CloseReason::ParseError) });
         }
+        // Packets of it may be missing.
+        let broken = Some(CloseReason::TransportError);
         let limited = Limited::new(request.into_body(), self.settings().payload_max);
         let read = tokio::time::timeout(self.settings().body_within, limited.collect());
         let bytes = match read.await {
             Ok(Ok(collected)) => collected.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, is_violation: false });
+                // As the reference does: the session goes on.
+                return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, end: None });
             }
-            Ok(Err(_)) => return Err(Failure { status: StatusCode::BAD_REQUEST, is_violation: false }),
-            Err(_) => return Err(Failure { status: StatusCode::REQUEST_TIMEOUT, is_violation: false }),
+            Ok(Err(_)) => return Err(Failure { status: StatusCode::BAD_REQUEST, end: broken }),
+            Err(_) => return Err(Failure { status: StatusCode::REQUEST_TIMEOUT, end: broken }),
         };
         String::from_utf8(bytes.into())
-            .map_err(|_| Failure { status: StatusCode::BAD_REQUEST, is_violation: true })
+            .map_err(|_| Failure { status: StatusCode::BAD_REQUEST, end: Some(CloseReason::ParseError) })
     }
 }
 
 /// Why a POST's body was not taken, and whether the session ends for it.
 struct Failure {
     status: StatusCode,
-    is_violation: bool,
+    end: Option<CloseReason>,
+}
+
+/// A POST whose body is on its way. When the client gives it up, its session ends: packets of it are
+/// lost.
+struct Posting<'a> {
+    sessions: &'a Rc<Sessions>,
+    id: SessionId,
+    /// What is still to be told: that the session may take another POST, and whether it ends.
+    end: Option<Option<CloseReason>>,
+}
+
+impl Drop for Posting<'_> {
+    fn drop(&mut self) {
+        if let Some(reason) = self.end.take() {
+            let id = self.id.clone();
+            self.sessions.tell_owner(&self.id, move |here| {
+                if let Some(session) = here.find(&id) {
+                    session.abandon_post(reason);
+                }
+            });
+        }
+    }
 }
 
 /// A GET that waits for packets. When the client gives it up, its session hears of it.
@@ -233,15 +260,16 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // Dropped first, so that the session sees the other end gone.
-        if self.answer.take().is_some() {
-            let id = self.id.clone();
-            self.sessions.tell_owner(&self.id, move |here| {
-                if let Some(session) = here.find(&id) {
-                    session.get_dropped();
-                }
-            });
-        }
+        let Some(mut answer) = self.answer.take() else { return };
+        // Closed first, so that the session sees the other end gone.
+        answer.close();
+        let has_lost = matches!(answer.try_recv(), Ok(Answer::Packets(body)) if body != NOOP);
+        let id = self.id.clone();
+        self.sessions.tell_owner(&self.id, move |here| {
+            if let Some(session) = here.find(&id) {
+                session.get_dropped(has_lost);
+            }
+        });
     }
 }
 

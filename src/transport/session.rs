@@ -19,7 +19,7 @@ use crate::protocol::engineio::session::{self as machine, Get, Post, Step, Tick}
 use crate::protocol::frame::Frame;
 use crate::rooms::{Link, Outbox};
 use crate::server::{Client, Handshake};
-use crate::telemetry::labels::Attempt;
+use crate::telemetry::labels::{Attempt, Packet};
 use crate::telemetry::metrics;
 use crate::types::{CloseReason, SessionId};
 
@@ -61,7 +61,7 @@ pub(super) struct Session {
 /// An Engine.IO ping.
 const PING: &str = "2";
 const CLOSE: &str = "1";
-const NOOP: &str = "6";
+pub(super) const NOOP: &str = "6";
 
 impl Session {
     pub(super) fn open(
@@ -127,7 +127,8 @@ impl Session {
 
     /// Tests this connection as the session's next carrier.
     pub(super) fn start_probe(self: &Rc<Self>, stream: Stream) {
-        if self.is_over.get() || self.probe.borrow().is_some() {
+        // It may come so late that its time is over; nothing would end it then but the session.
+        if !self.machine.borrow().is_probing() || self.probe.borrow().is_some() {
             return;
         }
         let socket = self.new_socket(stream);
@@ -144,7 +145,7 @@ impl Session {
             Get::ServeOrNoop if self.outbox.is_empty() => {
                 give(reply, Answer::Packets(NOOP.to_owned()));
             }
-            Get::Serve | Get::ServeOrNoop => give(reply, Answer::Packets(self.collect().finish())),
+            Get::Serve | Get::ServeOrNoop => self.hand_over(reply),
             Get::Duplicate => {
                 give(reply, Answer::Bad);
                 self.close(CloseReason::TransportError);
@@ -153,22 +154,27 @@ impl Session {
                 // The end of a session that had no GET to be told by.
                 let is_goodbye = self.is_goodbye.get();
                 let words = if is_goodbye { NOOP.to_owned() } else { self.last_words() };
+                let is_last = self.outbox.is_empty();
                 give(reply, Answer::Packets(words));
-                self.leave_map();
+                if is_last {
+                    self.leave_map();
+                }
             }
             Get::Refuse(refusal) => give(reply, Answer::Refused(refusal)),
         }
     }
 
-    /// The client gave up its GET.
-    pub(super) fn get_dropped(&self) {
-        let is_gone = match &*self.carrier.borrow() {
+    /// The client gave up its GET; `has_lost` when that took packets along.
+    pub(super) fn get_dropped(&self, has_lost: bool) {
+        let is_parked = match &*self.carrier.borrow() {
             Carrier::Polling(Some(parked)) => parked.is_closed(),
             _ => false,
         };
-        if is_gone {
+        if is_parked {
             *self.carrier.borrow_mut() = Carrier::Polling(None);
             self.machine.borrow_mut().released();
+        }
+        if is_parked || has_lost {
             self.close(CloseReason::TransportError);
         }
     }
@@ -187,18 +193,23 @@ impl Session {
         }
     }
 
-    /// A POST's body could not be taken.
-    pub(super) fn abandon_post(&self, is_violation: bool) {
+    /// A POST's body could not be taken; with a reason, the session ends for it.
+    pub(super) fn abandon_post(&self, reason: Option<CloseReason>) {
         self.machine.borrow_mut().posted();
-        if is_violation {
-            self.close(CloseReason::ParseError);
+        if let Some(reason) = reason {
+            self.close(reason);
         }
     }
 
     /// Handles a POST's packets in order, as fast as the session's events in flight allow.
     pub(super) async fn post(self: Rc<Self>, body: String) -> Answer {
         let mut answer = Answer::Ok;
-        for item in payload::decode(&body) {
+        metrics::BYTES_RECEIVED.add(body.len() as u64);
+        for (index, item) in payload::decode(&body).enumerate() {
+            if index % PACKETS_PER_TURN == PACKETS_PER_TURN - 1 {
+                // A body of tiny packets must not keep the flusher from its turn.
+                tokio::task::yield_now().await;
+            }
             poll_fn(|context| {
                 let is_paused = !self.is_over.get() && self.client.is_paused(context.waker());
                 if is_paused { Poll::Pending } else { Poll::Ready(()) }
@@ -291,7 +302,11 @@ impl Session {
                     _ => self.final_packets(),
                 };
                 give(parked, Answer::Packets(words));
-                self.leave_map();
+                if is_told(reason) && !self.outbox.is_empty() {
+                    self.linger(LINGER);
+                } else {
+                    self.leave_map();
+                }
             }
             (Transport::Polling, None) if is_told(reason) => self.linger(LINGER),
             // Its GET may have been overtaken by the POST that said goodbye.
@@ -322,6 +337,9 @@ impl Session {
 
     fn packet(&self, packet: (packet::Kind, &str)) -> Result<(), CloseReason> {
         let sessions = self.sessions.upgrade().ok_or(CloseReason::TransportClose)?;
+        if let Some(kind) = counted(packet.0) {
+            metrics::PACKETS_RECEIVED.of(kind).add(1);
+        }
         let timing = &sessions.settings().timing;
         let step = match packet {
             // Nearly every packet is one of these two; only the pong needs the time.
@@ -391,6 +409,14 @@ impl Session {
         Some(parked)
     }
 
+    /// Answers a GET with what waits. Frames given to nobody are lost, and no frame is ever skipped:
+    /// the session ends with them.
+    fn hand_over(&self, reply: oneshot::Sender<Answer>) {
+        if reply.is_closed() || reply.send(Answer::Packets(self.collect().finish())).is_err() {
+            self.close(CloseReason::TransportError);
+        }
+    }
+
     /// As many waiting frames as fit into one answer.
     fn collect(&self) -> Encoder {
         let max = self.sessions.upgrade().map_or(0, |sessions| sessions.settings().payload_max);
@@ -399,6 +425,7 @@ impl Session {
             frames.next().is_some_and(|frame| encoder.add(frame, max))
         }) {
             self.outbox.pop();
+            metrics::PACKETS_SENT.add(1);
         }
         encoder
     }
@@ -406,7 +433,9 @@ impl Session {
     /// Everything that still waits, then the end.
     fn final_packets(&self) -> String {
         let mut encoder = self.collect();
-        encoder.add_text(CLOSE);
+        if self.outbox.is_empty() {
+            encoder.add_text(CLOSE);
+        }
         encoder.finish()
     }
 
@@ -416,12 +445,19 @@ impl Session {
         if encoder.is_empty() {
             encoder.add_text(NOOP);
         }
-        encoder.add_text(CLOSE);
+        // What one answer cannot hold is asked for before the end is told.
+        if self.outbox.is_empty() {
+            encoder.add_text(CLOSE);
+        }
         encoder.finish()
     }
 
     fn leave_map(&self) {
-        self.outbox.close();
+        match &*self.carrier.borrow() {
+            // It lets the last frames out by itself.
+            Carrier::WebSocket(_) => self.outbox.seal(),
+            Carrier::Polling(_) => self.outbox.close(),
+        }
         if let Some(sessions) = self.sessions.upgrade() {
             sessions.forget(&self.id);
         }
@@ -436,6 +472,21 @@ impl Session {
         }));
     }
 }
+
+/// How a packet is counted here; a message is counted as what it carries.
+const fn counted(kind: packet::Kind) -> Option<Packet> {
+    match kind {
+        packet::Kind::Close => Some(Packet::Close),
+        packet::Kind::Ping => Some(Packet::Ping),
+        packet::Kind::Pong => Some(Packet::Pong),
+        packet::Kind::Upgrade => Some(Packet::Upgrade),
+        packet::Kind::Open | packet::Kind::Noop => Some(Packet::Noop),
+        packet::Kind::Message => None,
+    }
+}
+
+/// Packets of one body before the worker's other tasks get a turn.
+const PACKETS_PER_TURN: usize = 64;
 
 /// As long as the reference server waits for a last GET.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(30);
@@ -470,7 +521,7 @@ impl Link for Session {
         } else if !self.outbox.is_empty()
             && let Some(parked) = self.take_parked()
         {
-            give(parked, Answer::Packets(self.collect().finish()));
+            self.hand_over(parked);
         }
     }
 
@@ -528,5 +579,119 @@ impl Route for Session {
         } else {
             self.close_probe();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sessions::Settings;
+    use super::*;
+    use crate::lifecycle::{Deadlines, drain};
+    use crate::protocol::engineio::session::Timing;
+    use crate::rooms::Limits;
+    use crate::server::{Io, Local, Mailboxes, Options, Server};
+    use crate::types::{NodeId, Timestamp};
+    use std::time::Duration;
+
+    fn sessions() -> Rc<Sessions> {
+        let (mailboxes, _) = Mailboxes::new(1, 8);
+        let io = Io::new(mailboxes, Server::new());
+        let options = Options { in_flight_max: 8, attachments_max: 1, attachment_bytes_max: 100 };
+        let local = Local::install(0, io, Server::new(), options);
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            path: "/socket.io/".to_owned(),
+            timing: Timing {
+                ping_interval: 25 * second,
+                ping_timeout: 20 * second,
+                upgrade_timeout: 10 * second,
+                connect_timeout: 45 * second,
+            },
+            payload_max: 100_000,
+            body_within: second,
+            transports: vec![Transport::Polling, Transport::WebSocket],
+            allow_upgrades: true,
+            outbox: Limits { frames_max: 100, bytes_max: 100_000 },
+            node: NodeId::parse("n").unwrap(),
+        };
+        Sessions::install(&local, settings, drain::new(Deadlines::default()).1)
+    }
+
+    fn polling(sessions: &Sessions) -> Rc<Session> {
+        let address = [127, 0, 0, 1].into();
+        let request = ("", std::iter::empty());
+        let handshake = Handshake::new(address, false, Timestamp::default(), request);
+        sessions.open(Transport::Polling, handshake)
+    }
+
+    /// Runs `act`, then lets ends happen.
+    async fn with_reaper(sessions: &Rc<Sessions>, act: impl FnOnce()) {
+        let tasks = tokio::task::LocalSet::new();
+        let running = Rc::clone(sessions);
+        tasks.spawn_local(async move { running.run().await });
+        tasks
+            .run_until(async {
+                tokio::task::yield_now().await;
+                act();
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+            })
+            .await;
+    }
+
+    fn asked(session: &Session) -> String {
+        let (reply, mut answer) = oneshot::channel();
+        session.get(reply);
+        match answer.try_recv() {
+            Ok(Answer::Packets(packets)) => packets,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_for_a_request_that_is_gone_end_the_session() {
+        let sessions = sessions();
+        let session = polling(&sessions);
+        with_reaper(&sessions, || {
+            let (reply, answer) = oneshot::channel();
+            session.get(reply);
+            // The word of it is lost, or still on its way from another worker.
+            drop(answer);
+            session.send_text("4x");
+            session.outbox.flush();
+        })
+        .await;
+        assert!(session.is_over() && sessions.find(&session.id).is_none());
+    }
+
+    #[tokio::test]
+    async fn packets_that_a_dropped_request_took_along_end_the_session() {
+        for has_lost in [false, true] {
+            let sessions = sessions();
+            let session = polling(&sessions);
+            with_reaper(&sessions, || session.get_dropped(has_lost)).await;
+            assert_eq!(session.is_over(), has_lost);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_after_everything_that_waits() {
+        let sessions = sessions();
+        let session = polling(&sessions);
+        let mut answers = Vec::new();
+        with_reaper(&sessions, || {
+            (0..40).for_each(|_| session.send_text("4x"));
+            session.part();
+        })
+        .await;
+        with_reaper(&sessions, || {
+            while sessions.find(&session.id).is_some() {
+                answers.push(asked(&session));
+            }
+        })
+        .await;
+        let all = answers.join("\u{1e}");
+        assert_eq!(all.matches("4x").count(), 40);
+        assert!(all.ends_with("\u{1e}1") && !answers[0].ends_with('1'));
     }
 }

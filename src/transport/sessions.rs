@@ -225,7 +225,7 @@ impl Sessions {
             }
             return;
         }
-        let command = crate::server::Command::Run(Box::new(move |_| {
+        let command = crate::server::Command(Box::new(move |_| {
             if let Some(here) = HERE.with_borrow(Clone::clone) {
                 act(&here);
             }
@@ -282,7 +282,11 @@ impl Sessions {
 /// How long a parting session may wait for acks that are on their way.
 const ACKS_WITHIN: Duration = Duration::from_secs(3);
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// As many workers as a session id can name with its first character; requests for the sessions of
+/// any more would be sent to others.
+pub const WORKERS_MAX: usize = 64;
+
+const ALPHABET: &[u8; WORKERS_MAX] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Four characters for a node; two nodes share them once in 16 million.
 fn node_tag(node: &NodeId) -> String {

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::stream::Stream;
 use crate::protocol::frame::Frame;
 use crate::rooms::Outbox;
+use crate::telemetry::metrics;
 use crate::types::CloseReason;
 
 /// What a WebSocket's messages are for.
@@ -40,16 +41,28 @@ pub(super) struct WebSocket {
     outbox: RefCell<Option<Rc<Outbox>>>,
     /// Control frames (pongs, the probe's answer) that go before the outbox.
     control: RefCell<Vec<Frame>>,
-    /// Bytes of the oldest frame that are written already.
+    /// Bytes of the frame on its way that are written already.
     written: Cell<usize>,
+    /// Whether those bytes are of the first control frame, and not of the outbox's first frame: an
+    /// outbox may be given, or emptied, while a frame is partly out.
+    is_control: Cell<bool>,
     is_blocked: Cell<bool>,
     closing: Cell<Option<CloseReason>>,
+    /// The route asked for the end, so it need not be told.
+    is_told: Cell<bool>,
+    /// Messages handed on since the task last let others run.
+    turn: Cell<u32>,
     waker: RefCell<Option<Waker>>,
     message_max: usize,
 }
 
+/// A reader at work; it must not be dropped between two frames of a message.
+type Reading = Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>;
+
 /// Frames gathered into one write. 64 small frames fill a segment many times over.
 const FRAMES_PER_WRITE: usize = 64;
+/// Frames read before the worker's other tasks get a turn. Far fewer than an outbox holds.
+const FRAMES_PER_TURN: u32 = 64;
 /// Pieces of one fragmented message; more is taken for an attack.
 const FRAGMENTS_MAX: usize = 4096;
 /// Pongs owed at once; a peer that floods pings and does not read is closed.
@@ -64,8 +77,11 @@ impl WebSocket {
             outbox: RefCell::new(None),
             control: RefCell::default(),
             written: Cell::new(0),
+            is_control: Cell::new(false),
             is_blocked: Cell::new(false),
             closing: Cell::new(None),
+            is_told: Cell::new(false),
+            turn: Cell::new(0),
             waker: RefCell::new(None),
             message_max,
         })
@@ -84,20 +100,36 @@ impl WebSocket {
             control.len() > CONTROL_MAX
         };
         if is_flood {
-            self.close(CloseReason::SlowConsumer);
+            self.fail(CloseReason::SlowConsumer);
         } else {
             self.flush();
         }
     }
 
-    /// Ends the connection from its own task.
+    /// Ends the connection from its own task; the route is not told of what it asked for.
     pub(super) fn close(&self, reason: CloseReason) {
+        self.is_told.set(true);
+        self.fail(reason);
+    }
+
+    /// Ends the connection, and has its task tell the route.
+    fn fail(&self, reason: CloseReason) {
         if self.closing.get().is_none() {
             self.closing.set(Some(reason));
         }
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+
+    /// True when others must run first; this task is woken again behind them. Whoever pipelines
+    /// would else fill the outboxes of healthy receivers before the flusher has its turn.
+    fn is_turn_over(&self, context: &Context<'_>) -> bool {
+        let is_over = self.turn.get() >= FRAMES_PER_TURN;
+        if is_over {
+            context.waker().wake_by_ref();
+        }
+        is_over
     }
 
     /// True when a frame written now would leave at once.
@@ -115,7 +147,7 @@ impl WebSocket {
         match self.poll_flush(&mut context) {
             Poll::Ready(Ok(())) => {}
             Poll::Pending => self.is_blocked.set(true),
-            Poll::Ready(Err(_)) => self.close(CloseReason::TransportError),
+            Poll::Ready(Err(_)) => self.fail(CloseReason::TransportError),
         }
     }
 
@@ -125,9 +157,10 @@ impl WebSocket {
             let outbox = self.outbox.borrow();
             let offset = self.written.get();
             let mut control = self.control.borrow_mut();
-            // A frame that is partly out goes on before anything else; `written` always belongs to
-            // the frame that is first in this order, so control frames wait for it.
-            let write = if !control.is_empty() && (offset == 0 || outbox.is_none()) {
+            // A frame that is partly out goes on before anything else. Where its outbox was emptied
+            // under it, nothing can follow it any more.
+            let is_control = !control.is_empty() && (offset == 0 || self.is_control.get());
+            let write = if is_control {
                 let slices = [IoSlice::new(&control[0].wire()[offset..])];
                 Pin::new(&mut *stream).poll_write_vectored(context, &slices)
             } else if let Some(outbox) = outbox.as_ref().filter(|outbox| !outbox.is_empty()) {
@@ -137,16 +170,15 @@ impl WebSocket {
             } else {
                 break;
             };
-            let is_control = !control.is_empty() && (offset == 0 || outbox.is_none());
             match write {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) if is_control => {
-                    if offset + count == control[0].len() {
+                    let is_out = offset + count == control[0].len();
+                    if is_out {
                         control.remove(0);
-                        self.written.set(0);
-                    } else {
-                        self.written.set(offset + count);
                     }
+                    self.written.set(if is_out { 0 } else { offset + count });
+                    self.is_control.set(!is_out);
                 }
                 Poll::Ready(Ok(count)) => {
                     if let Some(outbox) = outbox.as_ref() {
@@ -162,24 +194,28 @@ impl WebSocket {
 
     /// Takes the frames that are out of the queue.
     fn advance(&self, outbox: &Outbox, mut written: usize) {
+        let (mut packets, mut bytes) = (0, 0);
         while let Some(length) = outbox.peek(1, |frames| frames.next().map(Frame::len)) {
             if written < length {
                 break;
             }
             written -= length;
+            bytes += length as u64;
+            packets += 1;
             outbox.pop();
         }
         self.written.set(written);
+        metrics::PACKETS_SENT.add(packets);
+        metrics::BYTES_SENT.add(bytes);
     }
 
     /// Reads and writes until the connection is over, then tells the route.
     pub(super) async fn run(self: Rc<Self>, route: Rc<dyn Route>) {
-        let mut reading: Option<Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>> = None;
+        let mut reading: Option<Reading> = None;
         let reason = poll_fn(|context| self.poll_run(&route, &mut reading, context)).await;
         drop(reading);
-        let is_told = self.closing.get().is_some();
         self.closing.set(Some(reason));
-        if !is_told {
+        if !self.is_told.get() {
             route.ended(&self, reason);
         }
         drop(route);
@@ -189,12 +225,13 @@ impl WebSocket {
     fn poll_run(
         self: &Rc<Self>,
         route: &Rc<dyn Route>,
-        reading: &mut Option<Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>>,
+        reading: &mut Option<Reading>,
         context: &mut Context<'_>,
     ) -> Poll<CloseReason> {
         if !self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *self.waker.borrow_mut() = Some(context.waker().clone());
         }
+        self.turn.set(0);
         if self.is_blocked.replace(false) {
             self.flush();
         }
@@ -238,13 +275,15 @@ impl WebSocket {
         let is_broken =
             matches!(reason, CloseReason::TransportClose | CloseReason::PingTimeout);
         let farewell = async {
+            if is_broken || reason == CloseReason::SlowConsumer {
+                self.outbox.borrow_mut().take();
+            }
+            // What waits goes out before the close frame: nothing is read after that.
+            poll_fn(|context| self.poll_flush(context)).await?;
             if !is_broken {
                 self.control.borrow_mut().push(close_frame(reason));
-                if reason == CloseReason::SlowConsumer {
-                    self.outbox.borrow_mut().take();
-                }
+                poll_fn(|context| self.poll_flush(context)).await?;
             }
-            poll_fn(|context| self.poll_flush(context)).await?;
             poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
             let mut rest = [0; 512];
             while poll_fn(|context| {
@@ -260,6 +299,11 @@ impl WebSocket {
         // Whatever goes wrong now, the connection is over: dropping it closes the socket.
         drop(tokio::time::timeout(LINGER, farewell).await);
     }
+}
+
+/// Status codes that an endpoint may put on the wire, RFC 6455 section 7.4.
+const fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 fn close_frame(reason: CloseReason) -> Frame {
@@ -344,6 +388,7 @@ async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), C
     loop {
         let (opcode, is_last, payload) = next_frame(&mut reader).await.map_err(|e| reason(&e))?;
         used += frame_bytes(payload.len());
+        metrics::BYTES_RECEIVED.add(payload.len() as u64);
         if used > handed.get() {
             // Shorter than a masked frame can be: RFC 6455 section 5.1 has clients mask.
             return Err(CloseReason::TransportError);
@@ -351,7 +396,12 @@ async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), C
         match opcode {
             OpCode::Ping => socket.send_control(Frame::websocket_pong(&payload)),
             OpCode::Pong => {}
-            OpCode::Close => return Err(CloseReason::TransportClose),
+            OpCode::Close => {
+                // RFC 6455 section 5.5.1: answered in kind, or browsers report an unclean end.
+                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                socket.send_control(Frame::close(code.filter(|code| may_be_sent(*code))));
+                return Err(CloseReason::TransportClose);
+            }
             OpCode::Text | OpCode::Binary if partial.is_some() => {
                 return Err(CloseReason::TransportError);
             }
@@ -377,8 +427,10 @@ async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), C
                 }
             }
         }
+        socket.turn.set(socket.turn.get() + 1);
         poll_fn(|context| match socket.closing.get() {
             Some(reason) => Poll::Ready(Err(reason)),
+            None if socket.is_turn_over(context) => Poll::Pending,
             None if route.is_paused(context.waker()) => Poll::Pending,
             None => Poll::Ready(Ok(())),
         })
@@ -432,5 +484,133 @@ fn reason(error: &WebSocketError) -> CloseReason {
             CloseReason::TransportClose
         }
         _ => CloseReason::TransportError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::Limits;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn pair() -> (Rc<WebSocket>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.writable().await.unwrap();
+        (WebSocket::new(Stream::plain(stream, Box::new(())), 1000), peer)
+    }
+
+    fn outbox() -> Rc<Outbox> {
+        Outbox::new(Limits { frames_max: 8, bytes_max: 64 << 20 })
+    }
+
+    /// Larger than what the kernel takes at once.
+    fn large() -> Frame {
+        Frame::text(&["4", &"x".repeat(32 << 20)])
+    }
+
+    async fn drained(socket: &Rc<WebSocket>, mut peer: TcpStream, expected: &[Frame]) {
+        let total = expected.iter().map(Frame::len).sum();
+        let mut bytes = vec![0; total];
+        let reading = async { peer.read_exact(&mut bytes).await.unwrap() };
+        let writing = poll_fn(|context| socket.poll_flush(context));
+        let (_, written) = tokio::join!(reading, writing);
+        written.unwrap();
+        let all: Vec<u8> = expected.iter().flat_map(|frame| frame.wire().to_vec()).collect();
+        assert!(bytes == all, "the peer got other bytes");
+    }
+
+    #[tokio::test]
+    async fn a_control_frame_that_is_partly_out_is_ended_before_a_new_outbox() {
+        let (socket, peer) = pair().await;
+        let (control, first) = (large(), Frame::text(&["4first"]));
+        socket.send_control(control.clone());
+        assert!(socket.is_blocked.get() && socket.written.get() > 0);
+        let outbox = outbox();
+        outbox.push(first.clone()).unwrap();
+        socket.serve(outbox);
+        drained(&socket, peer, &[control, first]).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_a_frame_whose_outbox_was_emptied_under_it() {
+        let (socket, mut peer) = pair().await;
+        let outbox = outbox();
+        outbox.push(large()).unwrap();
+        socket.serve(Rc::clone(&outbox));
+        socket.flush();
+        let written = socket.written.get();
+        assert!(socket.is_blocked.get() && written > 0);
+        outbox.close();
+        let mut bytes = Vec::new();
+        let finishing = Rc::clone(&socket).finish(CloseReason::SlowConsumer);
+        let reading = async {
+            let mut chunk = vec![0; 1 << 16];
+            while bytes.len() < written {
+                let count = peer.read(&mut chunk).await.unwrap();
+                bytes.extend_from_slice(&chunk[..count]);
+            }
+            assert_eq!(peer.read(&mut chunk).await.unwrap(), 0, "nothing but the end follows");
+            drop(peer);
+        };
+        tokio::join!(finishing, reading);
+    }
+
+    #[tokio::test]
+    async fn what_waits_goes_out_before_the_close_frame() {
+        let (socket, mut peer) = pair().await;
+        let outbox = outbox();
+        outbox.push(Frame::text(&["4last"])).unwrap();
+        socket.serve(Rc::clone(&outbox));
+        outbox.seal();
+        assert_eq!(outbox.push(Frame::text(&["4late"])), Ok(false));
+        let finishing = Rc::clone(&socket).finish(CloseReason::ServerShuttingDown);
+        let reading = async {
+            let mut bytes = Vec::new();
+            peer.shutdown().await.unwrap();
+            peer.read_to_end(&mut bytes).await.unwrap();
+            bytes
+        };
+        let ((), bytes) = tokio::join!(finishing, reading);
+        assert_eq!(bytes, b"\x81\x054last\x88\x02\x03\xf4");
+    }
+
+    struct Told(RefCell<Vec<CloseReason>>);
+
+    impl Route for Told {
+        fn text(&self, _: &Rc<WebSocket>, _: &str) -> Result<(), CloseReason> {
+            Ok(())
+        }
+        fn binary(&self, _: &Rc<WebSocket>, _: Bytes) -> Result<(), CloseReason> {
+            Ok(())
+        }
+        fn is_paused(&self, _: &Waker) -> bool {
+            true
+        }
+        fn ended(&self, _: &Rc<WebSocket>, reason: CloseReason) {
+            self.0.borrow_mut().push(reason);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_route_is_told_of_an_end_that_it_did_not_ask_for() {
+        for (is_asked, expected) in [(true, vec![]), (false, vec![CloseReason::SlowConsumer])] {
+            let (socket, peer) = pair().await;
+            let route = Rc::new(Told(RefCell::default()));
+            if is_asked {
+                socket.close(CloseReason::SlowConsumer);
+            } else {
+                socket.send_control(large());
+                for _ in 0..=CONTROL_MAX {
+                    socket.send_control(Frame::websocket_pong(&[]));
+                }
+            }
+            drop(peer);
+            let running = Rc::clone(&route);
+            Rc::clone(&socket).run(running).await;
+            assert_eq!(*route.0.borrow(), expected);
+        }
     }
 }

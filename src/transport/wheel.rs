@@ -80,7 +80,7 @@ mod tests {
             wheel.add(ms, start + Duration::from_millis(ms));
         }
         let mut seen = Vec::new();
-        for step in 0..2_000_u64 {
+        for step in 0..2_010_u64 {
             let now = start + Duration::from_millis(step * 5);
             for ms in wheel.due(now) {
                 if step * 5 < ms {

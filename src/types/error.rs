@@ -135,24 +135,36 @@ pub struct Problem {
 impl Problem {
     /// A refusal with a message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), field: None, retry_after: None }
+        Self {
+            code,
+            message: message.into(),
+            field: None,
+            retry_after: None,
+        }
     }
 
     /// A wrong input field.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..Self::new(Code::Invalid, message) }
+        Self {
+            field: Some(field.into()),
+            ..Self::new(Code::Invalid, message)
+        }
     }
 
     /// The same, with a time to wait.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
+        Self {
+            retry_after: Some(wait),
+            ..self
+        }
     }
 
     /// Milliseconds to wait, when there is a time to wait.
     #[must_use]
     pub fn retry_after_ms(&self) -> Option<u64> {
-        self.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+        self.retry_after
+            .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -185,12 +197,15 @@ mod tests {
 
     #[test]
     fn a_problem_serialises_as_clients_read_it() {
-        let problem = Problem::field("content", "content is empty")
-            .retry_after(Duration::from_millis(1500));
+        let problem =
+            Problem::field("content", "content is empty").retry_after(Duration::from_millis(1500));
         assert_eq!(
             serde_json::to_string(&problem).unwrap(),
             r#"{"code":"invalid","message":"content is empty","field":"content","retryAfterMs":1500}"#
         );
-        assert_eq!(Problem::new(Code::Forbidden, "no").to_string(), "forbidden: no");
+        assert_eq!(
+            Problem::new(Code::Forbidden, "no").to_string(),
+            "forbidden: no"
+        );
     }
 }

@@ -55,7 +55,10 @@ fn check_token(what: &'static str, text: &str) -> Result<(), IdError> {
     if text.len() != TOKEN_BYTES {
         return Err(IdError::Length(what, text.len(), TOKEN_BYTES));
     }
-    match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))) {
+    match text
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
+    {
         Some(c) => Err(IdError::Character(what, c)),
         None => Ok(()),
     }
@@ -166,8 +169,14 @@ mod tests {
             RoomName::parse(&"x".repeat(300)).unwrap_err().to_string(),
             "room name is 300 bytes, the limit is 256"
         );
-        assert_eq!(UserId::parse("a\nb"), Err(IdError::Character("user id", '\n')));
-        assert_eq!(SessionId::parse("short"), Err(IdError::Length("session id", 5, 20)));
+        assert_eq!(
+            UserId::parse("a\nb"),
+            Err(IdError::Character("user id", '\n'))
+        );
+        assert_eq!(
+            SessionId::parse("short"),
+            Err(IdError::Length("session id", 5, 20))
+        );
         assert!(SocketId::parse("abcdefghij-_ABCDEF01").is_ok());
         assert!(serde_json::from_str::<UserId>("\"\"").is_err());
         assert!(NodeId::parse("node/1").is_err());

@@ -89,13 +89,20 @@ impl FromStr for Position {
     fn from_str(text: &str) -> Result<Self, PositionError> {
         let number = |part: &str| {
             let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            digits.then(|| part.parse().ok()).flatten().ok_or(PositionError)
+            digits
+                .then(|| part.parse().ok())
+                .flatten()
+                .ok_or(PositionError)
         };
         match text.split_once('-') {
-            Some((epoch, seq)) => {
-                Ok(Self { epoch: Epoch(number(epoch)?), seq: Seq(number(seq)?) })
-            }
-            None => Ok(Self { epoch: Epoch(0), seq: Seq(number(text)?) }),
+            Some((epoch, seq)) => Ok(Self {
+                epoch: Epoch(number(epoch)?),
+                seq: Seq(number(seq)?),
+            }),
+            None => Ok(Self {
+                epoch: Epoch(0),
+                seq: Seq(number(text)?),
+            }),
         }
     }
 }
@@ -118,11 +125,26 @@ mod tests {
     #[test]
     fn positions_read_back_and_order_by_epoch_first() {
         let at: Position = "2-7".parse().unwrap();
-        assert_eq!(at, Position { epoch: Epoch(2), seq: Seq(7) });
+        assert_eq!(
+            at,
+            Position {
+                epoch: Epoch(2),
+                seq: Seq(7)
+            }
+        );
         assert_eq!(at.to_string(), "2-7");
         assert_eq!("7".parse::<Position>().unwrap().epoch, Epoch(0));
         assert!(at < "3-8".parse().unwrap());
-        for bad in ["", "-", "1-", "-1", "a", "1-2-3", "+1", "99999999999999999999999"] {
+        for bad in [
+            "",
+            "-",
+            "1-",
+            "-1",
+            "a",
+            "1-2-3",
+            "+1",
+            "99999999999999999999999",
+        ] {
             assert_eq!(bad.parse::<Position>(), Err(PositionError), "{bad}");
         }
     }

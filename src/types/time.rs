@@ -18,7 +18,11 @@ pub struct TimestampError(String);
 
 impl fmt::Display for TimestampError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not an RFC 3339 time like \"2026-01-31T12:00:00.000Z\"", self.0)
+        write!(
+            f,
+            "{:?} is not an RFC 3339 time like \"2026-01-31T12:00:00.000Z\"",
+            self.0
+        )
     }
 }
 
@@ -87,7 +91,11 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = civil(self.0.div_euclid(86_400_000));
         let ms = self.0.rem_euclid(86_400_000);
         let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}Z", ms % 1_000)
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}Z",
+            ms % 1_000
+        )
     }
 }
 
@@ -102,7 +110,10 @@ impl FromStr for Timestamp {
 fn parse(text: &str) -> Option<Timestamp> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let part = text.get(range)?;
-        part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten()
+        part.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| part.parse().ok())
+            .flatten()
     };
     let mark = |at: usize, set: &[u8]| text.as_bytes().get(at).is_some_and(|b| set.contains(b));
     if !(mark(4, b"-") && mark(7, b"-") && mark(10, b"Tt ") && mark(13, b":") && mark(16, b":")) {
@@ -118,7 +129,10 @@ fn parse(text: &str) -> Option<Timestamp> {
     let (fraction, zone) = match rest.strip_prefix('.') {
         Some(tail) => {
             let n = tail.bytes().take_while(u8::is_ascii_digit).count();
-            (tail.get(..n).filter(|digits| !digits.is_empty())?, &tail[n..])
+            (
+                tail.get(..n).filter(|digits| !digits.is_empty())?,
+                &tail[n..],
+            )
         }
         None => ("", rest),
     };
@@ -169,10 +183,24 @@ mod tests {
         let at: Timestamp = "2026-01-31T12:34:56.789Z".parse().unwrap();
         assert_eq!(at.as_millis(), 1_769_862_896_789);
         assert_eq!(at.to_string(), "2026-01-31T12:34:56.789Z");
-        assert_eq!("2026-01-31T14:34:56.789+02:00".parse::<Timestamp>().unwrap(), at);
+        assert_eq!(
+            "2026-01-31T14:34:56.789+02:00"
+                .parse::<Timestamp>()
+                .unwrap(),
+            at
+        );
         assert_eq!(Timestamp::default().to_string(), "1970-01-01T00:00:00.000Z");
-        for bad in ["", "yesterday", "2026-02-30T00:00:00Z", "2026-01-31", "2026-01-31T25:00:00Z",
-            "2026-01-31T12:34:56", "2026-01-31T12:34:56.Z", "2026-01-31T12:34:56+2", "２０２６"] {
+        for bad in [
+            "",
+            "yesterday",
+            "2026-02-30T00:00:00Z",
+            "2026-01-31",
+            "2026-01-31T25:00:00Z",
+            "2026-01-31T12:34:56",
+            "2026-01-31T12:34:56.Z",
+            "2026-01-31T12:34:56+2",
+            "２０２６",
+        ] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
         }
     }

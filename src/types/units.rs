@@ -29,8 +29,13 @@ pub struct Span(Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct ByteSize(u64);
 
-const SPANS: &[(&str, u64)] =
-    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SPANS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 const SIZES: &[(&str, u64)] = &[
     ("B", 1),
     ("", 1),
@@ -92,7 +97,10 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         parse(text, SPANS)
             .map(Self::from_millis)
-            .ok_or_else(|| UnitError { text: text.to_owned(), expected: SPAN_EXPECTED })
+            .ok_or_else(|| UnitError {
+                text: text.to_owned(),
+                expected: SPAN_EXPECTED,
+            })
     }
 }
 
@@ -100,9 +108,10 @@ impl FromStr for ByteSize {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        parse(text, SIZES)
-            .map(Self)
-            .ok_or_else(|| UnitError { text: text.to_owned(), expected: SIZE_EXPECTED })
+        parse(text, SIZES).map(Self).ok_or_else(|| UnitError {
+            text: text.to_owned(),
+            expected: SIZE_EXPECTED,
+        })
     }
 }
 
@@ -161,13 +170,24 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_what_is_allowed() {
-        for bad in ["", "s", "1", "1.5s", "-1s", "1 week", "99999999999999999999s"] {
+        for bad in [
+            "",
+            "s",
+            "1",
+            "1.5s",
+            "-1s",
+            "1 week",
+            "99999999999999999999s",
+        ] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
         for bad in ["", "KiB", "1.5KiB", "-1", "1 TB", "99999999999999999GiB"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
         let error = "soon".parse::<Span>().unwrap_err().to_string();
-        assert!(error.contains("\"soon\"") && error.contains("\"25s\""), "{error}");
+        assert!(
+            error.contains("\"soon\"") && error.contains("\"25s\""),
+            "{error}"
+        );
     }
 }

@@ -5,7 +5,7 @@
 // CONFORMANCE_URL      one that runs already, e.g. http://127.0.0.1:3000; nothing is started then.
 
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -15,8 +15,9 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 function built() {
   const target = process.env.CARGO_TARGET_DIR ?? `${root}target`;
   const places = ["release", "debug"].map((profile) => `${target}/${profile}/examples/conformance`);
-  const found = places.find((path) => existsSync(path));
-  if (found) return `'${found}'`;
+  const age = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const [newest] = places.sort((a, b) => age(b) - age(a));
+  if (age(newest) > 0) return `'${newest}'`;
   throw new Error(`no example at ${places.join(" or ")}: cargo build --release --example conformance`);
 }
 

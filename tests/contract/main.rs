@@ -1,1 +1,16 @@
-//! One suite for each port.
+//! What every backend of a port has to do, one suite per port, run on each backend.
+//!
+//! A claim tests the contract alone: nothing in it may depend on how a backend keeps its promise.
+//! What only embedded mode promises (one total order, the file surviving a kill) stands apart.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod archive;
+mod bus;
+mod crash;
+mod eventlog;
+mod owners;
+mod speed;
+mod owners;
+mod sqlite;
+mod timeline;

@@ -83,7 +83,9 @@ impl Origin {
         &self.0
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads `*` or an origin as browsers send it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         if text == "*" {
             return Some(Self(text));

@@ -207,6 +207,12 @@ impl Session {
         }
     }
 
+    /// True from the opening of a probe to its end.
+    #[must_use]
+    pub const fn is_probing(&self) -> bool {
+        matches!(self.state, State::Probing { .. })
+    }
+
     /// The probe ended without an upgrade.
     pub const fn probe_closed(&mut self) {
         if let State::Probing { .. } = self.state {

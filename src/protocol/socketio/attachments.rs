@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::decode::Decoded;
 use crate::protocol::Violation;
 
+/// A packet's text and all of its attachments.
+pub type Whole = (Box<str>, Vec<Bytes>);
+
 /// Collects the attachments of one packet.
 #[derive(Debug)]
 pub struct Assembler {
@@ -46,7 +49,7 @@ impl Assembler {
     ///
     /// # Errors
     /// More bytes than allowed.
-    pub fn add(&mut self, data: Bytes) -> Result<Option<(Box<str>, Vec<Bytes>)>, Violation> {
+    pub fn add(&mut self, data: Bytes) -> Result<Option<Whole>, Violation> {
         self.bytes_left =
             self.bytes_left.checked_sub(data.len()).ok_or(Violation("attachments too large"))?;
         self.data.push(data);

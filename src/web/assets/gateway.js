@@ -16,6 +16,13 @@ const TYPING_RENEW_MS = 2000;
 const TYPING_IDLE_MS = 2500;
 // A reload that does not close the gap either is not tried for ever.
 const RELOADS_MAX = 2;
+// Why a join could not tell what was missed, for a person.
+const REASONS = {
+  trimmed: "the absence was too long to list all that was missed",
+  epoch_changed: "the room was put in order again",
+  epoch_unknown: "this node does not know the place that was reached",
+  position_unknown: "this node does not know the place that was reached",
+};
 const RETRYABLE = new Set(["overloaded", "unavailable", "rate_limited"]);
 
 /** A refusal, with the gateway's code. */
@@ -236,7 +243,7 @@ export class Gateway {
         ...(conversation.seen && { after: conversation.seen }),
       });
       if (answer.complete === false && conversation.seen) {
-        reloaded = `Reloaded: ${answer.reason || "the gap could not be closed"}.`;
+        reloaded = `Reloaded: ${REASONS[answer.reason] ?? "the gap could not be closed"}.`;
         conversation.reset();
         await this.#load();
         // History and join may still have a gap between them: join again from what was loaded.

@@ -58,11 +58,11 @@ test("two people chat, and both see one order", async () => {
 
 // Stands between the page and the node, as a bad network would.
 async function interpose(visitor) {
-  const link = { mode: "open", held: [] };
+  const link = { mode: "open", held: [], rewrite: (frame) => frame };
   await visitor.page.routeWebSocket(/socket\.io/, (toPage) => {
     const toNode = toPage.connectToServer();
     toNode.onMessage((frame) => {
-      if (link.mode === "open") toPage.send(frame);
+      if (link.mode === "open") toPage.send(link.rewrite(frame));
       if (link.mode === "held") link.held.push(frame);
     });
     link.release = () => {
@@ -116,6 +116,30 @@ test("a lost ack brings a retry, and still one message", async () => {
   await ada.sees("twice");
   assert.deepEqual(await texts(bo), await texts(ada));
   assert.deepEqual((await texts(ada)).sort(), ["meanwhile", "once", "twice"]);
+});
+
+test("a gap that can not be closed is told, and the page loads anew", async () => {
+  const { ada, bo, link } = await twoWithLink();
+  await ada.say("before");
+  await bo.sees("before");
+  let answers = 0;
+  link.rewrite = (frame) => {
+    if (!/"complete":true/.test(frame) || answers > 0) return frame;
+    answers += 1;
+    const told = JSON.parse(frame.replace(/^\d+/, ""));
+    const joined = { ...told[0], missed: [], complete: false, reason: "trimmed" };
+    return frame.match(/^\d+/)[0] + JSON.stringify([joined]);
+  };
+  link.mode = "lost";
+  await bo.say("meanwhile");
+  await bo.sees("meanwhile");
+  await link.cut();
+  await ada.isTold("Reloaded: the absence was too long");
+  await ada.sees("meanwhile");
+  assert.equal(answers, 1);
+  await bo.say("after");
+  await ada.sees("after");
+  assert.deepEqual(await texts(ada), ["before", "meanwhile", "after"]);
 });
 
 test("many messages at once stay in order", async () => {

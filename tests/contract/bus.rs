@@ -1,0 +1,308 @@
+//! What every bus must do, whatever carries it.
+
+#![expect(clippy::unwrap_used, reason = "a suite's helpers fail as its tests do")]
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use vestibule::cluster::bus::{Bus, Delivery, Ephemeral, Publication, Stream};
+use vestibule::types::{Epoch, EventId, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq};
+
+/// Runs the suite on a backend; a new one needs only a line like this.
+macro_rules! suite {
+    ($backend:ident: $new:expr; $($test:ident)*) => {
+        mod $backend {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($new).await;
+            })*
+        }
+    };
+}
+
+suite! {
+    memory: vestibule::cluster::bus::Bus::memory();
+    a_worker_hears_the_rooms_it_subscribed_to_in_order
+    a_subscription_ends_with_its_last_unsubscribe
+    a_tick_comes_after_what_was_published_and_says_how_far_that_is
+    a_shard_begins_where_its_timeline_is
+    a_subscription_and_a_tick_leave_no_hole_and_no_overlap
+    a_full_worker_holds_the_publisher_back_and_nobody_loses_anything
+    a_publication_that_was_given_up_reached_nobody
+    a_worker_that_leaves_frees_the_publisher
+    an_unsubscribed_room_frees_the_publisher
+    one_shard_that_waits_does_not_hold_another_back
+    ephemeral_events_are_dropped_when_a_worker_is_busy
+    closing_ends_the_streams_after_what_is_in_them
+}
+
+const ONE: ShardId = ShardId(1);
+const TWO: ShardId = ShardId(2);
+
+fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+fn at(shard_seq: u64) -> ShardPosition {
+    ShardPosition {
+        epoch: Epoch(1),
+        shard_seq: ShardSeq(shard_seq),
+    }
+}
+
+fn entry(name: &str, shard: ShardId, shard_seq: u64) -> Publication {
+    Publication {
+        room: room(name),
+        shard,
+        at: at(shard_seq),
+        position: Position {
+            epoch: Epoch(1),
+            seq: Seq(shard_seq),
+        },
+        id: EventId::parse(&format!("e{shard_seq}")).unwrap(),
+        payload: Bytes::from_static(b"{}"),
+    }
+}
+
+fn typing(name: &str) -> Arc<Ephemeral> {
+    Arc::new(Ephemeral {
+        room: room(name),
+        event: Arc::from("typing:start"),
+        data: RawValue::from_string("{}".to_owned()).unwrap(),
+        except: None,
+    })
+}
+
+/// A delivery in short: `room:shard_seq`, `~room`, or `tick token:shard_seq`.
+async fn next(stream: &mut Stream) -> String {
+    match stream.recv().await {
+        Some(Delivery::Entry(entry)) => format!("{}:{}", entry.room, entry.at.shard_seq),
+        Some(Delivery::Ephemeral(event)) => format!("~{}", event.room),
+        Some(Delivery::Tick { at, token, .. }) => format!("tick {token}:{}", at.shard_seq),
+        Some(Delivery::Interrupted { shard }) => format!("interrupted {shard}"),
+        None => "end".to_owned(),
+    }
+}
+
+async fn expect(stream: &mut Stream, expected: &[&str]) {
+    for delivery in expected {
+        assert_eq!(next(stream).await, *delivery);
+    }
+}
+
+/// Whether a future is done after one look at it.
+fn is_done<F: Future>(future: Pin<&mut F>) -> bool {
+    future
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_ready()
+}
+
+async fn a_worker_hears_the_rooms_it_subscribed_to_in_order(bus: Bus) {
+    let ((p1, mut s1), (p2, mut s2)) = (bus.attach(8), bus.attach(8));
+    p1.subscribe(&room("a"));
+    p2.subscribe(&room("a"));
+    p2.subscribe(&room("b"));
+    for (n, name) in ["a", "b", "c", "a"].into_iter().enumerate() {
+        bus.publish(entry(name, ONE, n as u64 + 1)).await;
+    }
+    assert_eq!(bus.publish_ephemeral(typing("b")), 0);
+    assert_eq!(bus.publish_ephemeral(typing("c")), 0);
+    p1.tick(ONE, 7);
+    p2.tick(ONE, 8);
+    expect(&mut s1, &["a:1", "a:4", "tick 7:4"]).await;
+    expect(&mut s2, &["a:1", "b:2", "a:4", "~b", "tick 8:4"]).await;
+    assert!(s1.try_recv().is_none() && s2.try_recv().is_none());
+}
+
+async fn a_subscription_ends_with_its_last_unsubscribe(bus: Bus) {
+    let (port, mut stream) = bus.attach(8);
+    port.unsubscribe(&room("a"));
+    port.subscribe(&room("a"));
+    port.subscribe(&room("a"));
+    port.unsubscribe(&room("a"));
+    bus.publish(entry("a", ONE, 1)).await;
+    port.unsubscribe(&room("a"));
+    bus.publish(entry("a", ONE, 2)).await;
+    port.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 3)).await;
+    expect(&mut stream, &["a:1", "a:3"]).await;
+}
+
+async fn a_tick_comes_after_what_was_published_and_says_how_far_that_is(bus: Bus) {
+    let (port, mut stream) = bus.attach(8);
+    port.tick(ONE, 1);
+    port.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 1)).await;
+    bus.publish(entry("elsewhere", ONE, 2)).await;
+    port.tick(ONE, 2);
+    port.tick(TWO, 3);
+    bus.publish(entry("a", ONE, 3)).await;
+    expect(
+        &mut stream,
+        &["tick 1:0", "a:1", "tick 2:2", "tick 3:0", "a:3"],
+    )
+    .await;
+}
+
+async fn a_shard_begins_where_its_timeline_is(bus: Bus) {
+    bus.begin(ONE, at(40));
+    let (port, mut stream) = bus.attach(8);
+    port.tick(ONE, 1);
+    bus.publish(entry("a", ONE, 41)).await;
+    bus.begin(ONE, at(3));
+    port.tick(ONE, 2);
+    expect(&mut stream, &["tick 1:40", "tick 2:41"]).await;
+}
+
+/// What makes a join exact: up to the tick from the timeline, after it from the stream.
+async fn a_subscription_and_a_tick_leave_no_hole_and_no_overlap(bus: Bus) {
+    const LAST: u64 = 3_000;
+    let publisher = bus.clone();
+    // A thread of its own, so that the two really run at once.
+    let publisher = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            for n in 1..=LAST {
+                publisher.publish(entry("a", ONE, n)).await;
+            }
+        });
+    });
+    let hear = |mut after: u64| {
+        let bus = bus.clone();
+        async move {
+            let (port, mut stream) = bus.attach(4);
+            while after > 0 {
+                after -= 1;
+                tokio::task::yield_now().await;
+            }
+            port.subscribe(&room("a"));
+            port.tick(ONE, 0);
+            let mut reached = None;
+            while reached != Some(LAST) {
+                match stream.recv().await {
+                    Some(Delivery::Tick { at, .. }) => {
+                        assert!(reached.is_none_or(|reached| reached == at.shard_seq.0));
+                        reached = Some(at.shard_seq.0);
+                    }
+                    Some(Delivery::Entry(entry)) => {
+                        let n = entry.at.shard_seq.0;
+                        assert!(
+                            reached.is_none_or(|before| before + 1 == n),
+                            "{reached:?} {n}"
+                        );
+                        reached = Some(n);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    };
+    tokio::join!(hear(0), hear(3), hear(20), hear(90));
+    publisher.join().unwrap();
+}
+
+async fn a_full_worker_holds_the_publisher_back_and_nobody_loses_anything(bus: Bus) {
+    let ((slow, mut slow_stream), (fast, mut fast_stream)) = (bus.attach(2), bus.attach(8));
+    slow.subscribe(&room("a"));
+    fast.subscribe(&room("a"));
+    fast.subscribe(&room("b"));
+    bus.publish(entry("a", ONE, 1)).await;
+    bus.publish(entry("a", ONE, 2)).await;
+    let mut third = pin!(bus.publish(entry("a", ONE, 3)));
+    assert!(!is_done(third.as_mut()));
+    // Of the same shard and for the fast worker alone: it must not overtake.
+    let mut fourth = pin!(bus.publish(entry("b", ONE, 4)));
+    assert!(!is_done(fourth.as_mut()));
+    // A tick is not held back, and does not count what waits.
+    slow.tick(ONE, 9);
+    expect(&mut slow_stream, &["a:1", "a:2", "tick 9:2"]).await;
+    tokio::join!(third, fourth);
+    expect(&mut slow_stream, &["a:3"]).await;
+    expect(&mut fast_stream, &["a:1", "a:2", "a:3", "b:4"]).await;
+}
+
+async fn a_publication_that_was_given_up_reached_nobody(bus: Bus) {
+    let ((slow, mut slow_stream), (fast, mut fast_stream)) = (bus.attach(1), bus.attach(8));
+    slow.subscribe(&room("a"));
+    fast.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 1)).await;
+    assert!(!is_done(pin!(bus.publish(entry("a", ONE, 2)))));
+    expect(&mut slow_stream, &["a:1"]).await;
+    bus.publish(entry("a", ONE, 2)).await;
+    expect(&mut slow_stream, &["a:2"]).await;
+    expect(&mut fast_stream, &["a:1", "a:2"]).await;
+    assert!(fast_stream.try_recv().is_none());
+}
+
+async fn a_worker_that_leaves_frees_the_publisher(bus: Bus) {
+    let ((slow, slow_stream), (fast, mut fast_stream)) = (bus.attach(1), bus.attach(8));
+    slow.subscribe(&room("a"));
+    fast.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 1)).await;
+    let mut second = pin!(bus.publish(entry("a", ONE, 2)));
+    assert!(!is_done(second.as_mut()));
+    drop(slow_stream);
+    second.await;
+    slow.subscribe(&room("a"));
+    slow.tick(ONE, 1);
+    bus.publish(entry("a", ONE, 3)).await;
+    expect(&mut fast_stream, &["a:1", "a:2", "a:3"]).await;
+}
+
+async fn an_unsubscribed_room_frees_the_publisher(bus: Bus) {
+    let (port, mut stream) = bus.attach(1);
+    port.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 1)).await;
+    let mut second = pin!(bus.publish(entry("a", ONE, 2)));
+    assert!(!is_done(second.as_mut()));
+    port.unsubscribe(&room("a"));
+    second.await;
+    expect(&mut stream, &["a:1"]).await;
+    assert!(stream.try_recv().is_none());
+}
+
+async fn one_shard_that_waits_does_not_hold_another_back(bus: Bus) {
+    let ((slow, _slow_stream), (fast, mut fast_stream)) = (bus.attach(1), bus.attach(8));
+    slow.subscribe(&room("a"));
+    fast.subscribe(&room("b"));
+    bus.publish(entry("a", ONE, 1)).await;
+    let mut waiting = pin!(bus.publish(entry("a", ONE, 2)));
+    assert!(!is_done(waiting.as_mut()));
+    bus.publish(entry("b", TWO, 1)).await;
+    expect(&mut fast_stream, &["b:1"]).await;
+}
+
+async fn ephemeral_events_are_dropped_when_a_worker_is_busy(bus: Bus) {
+    let ((busy, mut busy_stream), (idle, mut idle_stream)) = (bus.attach(2), bus.attach(8));
+    busy.subscribe(&room("a"));
+    idle.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 1)).await;
+    bus.publish(entry("a", ONE, 2)).await;
+    assert_eq!(bus.publish_ephemeral(typing("a")), 1);
+    expect(&mut busy_stream, &["a:1", "a:2"]).await;
+    assert_eq!(bus.publish_ephemeral(typing("a")), 0);
+    expect(&mut busy_stream, &["~a"]).await;
+    expect(&mut idle_stream, &["a:1", "a:2", "~a", "~a"]).await;
+}
+
+async fn closing_ends_the_streams_after_what_is_in_them(bus: Bus) {
+    let (port, mut stream) = bus.attach(1);
+    port.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 1)).await;
+    let mut second = pin!(bus.publish(entry("a", ONE, 2)));
+    assert!(!is_done(second.as_mut()));
+    bus.close();
+    second.await;
+    port.tick(ONE, 1);
+    expect(&mut stream, &["a:1", "end", "end"]).await;
+    let (late, mut late_stream) = bus.attach(1);
+    late.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 3)).await;
+    expect(&mut late_stream, &["end"]).await;
+}
