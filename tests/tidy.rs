@@ -61,7 +61,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rustls::", &["edge/tls.rs", "backend/", "loadgen/"]),
     (
         "fastwebsockets::",
-        &["transport/websocket.rs", "transport/request.rs", "loadgen/"],
+        &["transport/reader.rs", "transport/request.rs", "loadgen/"],
     ),
 ];
 

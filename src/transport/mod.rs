@@ -5,6 +5,7 @@
 //! the state machine in `protocol::engineio::session`; what a message does, by `server`.
 
 mod polling;
+mod reader;
 mod request;
 mod session;
 mod sessions;
