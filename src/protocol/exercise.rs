@@ -148,11 +148,13 @@ pub fn session(data: &[u8], start: Instant) {
 mod tests {
     use super::*;
 
+    type Target<'a> = (&'a str, &'a dyn Fn(&[u8]));
+
     #[test]
     fn every_seed_is_taken() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/");
         let start = Instant::now();
-        let targets: [(&str, &dyn Fn(&[u8])); 3] = [
+        let targets: [Target<'_>; 3] = [
             ("payload", &payload),
             ("packet", &packet),
             ("session", &|data| session(data, start)),
