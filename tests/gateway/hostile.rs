@@ -382,9 +382,15 @@ async fn a_second_post_ends_the_session() {
         "two POSTs",
     )
     .await;
-    first.send(b"4").await;
-    assert_eq!(first.response().await.unwrap().status, 400);
-    gone(&mut first, &path).await;
+    // Cut off already, when the other was read before it.
+    drop(first.try_send(b"4").await);
+    assert!(
+        first
+            .response()
+            .await
+            .is_none_or(|answer| answer.status == 400)
+    );
+    gone(&mut node.dial().await, &path).await;
     serves(&node).await;
 }
 
@@ -633,4 +639,20 @@ async fn headers_that_come_too_slowly_are_cut_off() {
         counted(&node, series, f64::from(count), "a slow request").await;
     }
     serves(&node).await;
+}
+
+#[tokio::test]
+async fn a_connection_may_rest_between_requests_for_its_own_time() {
+    let node = Node::with(&[("edge.header_timeout", "1s"), ("edge.idle_timeout", "3s")]).await;
+    let mut wire = node.dial().await;
+    assert_eq!(wire.get("/api/nothing", "").await.status, 404);
+    let began = std::time::Instant::now();
+    within("the end of an idle connection", wire.rest()).await;
+    let took = began.elapsed().as_secs_f64();
+    assert!((2.5..15.0).contains(&took), "closed after {took} s");
+    let refused = node
+        .scrape()
+        .await
+        .sum("edge_refused_total{why=\"header_timeout\"}");
+    assert!(refused < 0.5, "nobody was slow");
 }

@@ -4,6 +4,10 @@
 //! other modules are named after what they are about.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(
+    clippy::large_futures,
+    reason = "a test's future lives once, on its own stack"
+)]
 
 mod cli;
 mod clients;
