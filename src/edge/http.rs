@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use crate::config::Edge;
 use crate::lifecycle::{Drain, Phase};
 use crate::telemetry::labels::{Method as MethodLabel, Refused, Route, Status};
 use crate::telemetry::metrics;
+use crate::transport::activity::{Activity, Patience};
 use crate::transport::stream::Stream;
 use crate::transport::{Caller, Sessions};
 use crate::web;
@@ -145,18 +147,26 @@ async fn speaks_http2(stream: &TcpStream) -> bool {
     matches!(peeked, Ok(Ok(3))) && &start == b"PRI"
 }
 
-async fn http1(router: Rc<Router>, stream: Stream, peer: Peer) {
+async fn http1(router: Rc<Router>, mut stream: Stream, peer: Peer) {
+    let activity = Arc::new(Activity::new(Instant::now()));
+    stream.watch(Some(Arc::clone(&activity)));
     let mut builder = hyper::server::conn::http1::Builder::new();
+    // The library's own timeout knows no rest between requests; ours is in `out_of_patience`.
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(router.config.header_timeout.get())
+        .header_read_timeout(None)
         .max_buf_size(router.config.max_header_bytes.bytes())
         .half_close(false);
     let service = {
-        let router = Rc::clone(&router);
+        let (router, activity) = (Rc::clone(&router), Arc::clone(&activity));
         service_fn(move |request| {
-            let router = Rc::clone(&router);
-            async move { Ok::<_, Infallible>(router.respond(request, peer).await) }
+            let (router, activity) = (Rc::clone(&router), Arc::clone(&activity));
+            async move {
+                activity.asked(Instant::now());
+                let response = router.respond(request, peer).await;
+                activity.answered(Instant::now());
+                Ok::<_, Infallible>(response)
+            }
         })
     };
     let connection = builder
@@ -164,14 +174,35 @@ async fn http1(router: Rc<Router>, stream: Stream, peer: Peer) {
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let _open = router.drain.hold(Phase::Flushing);
+    let patience = Patience {
+        head: router.config.header_timeout.get(),
+        idle: router.config.idle_timeout.get(),
+    };
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = out_of_patience(&activity, &patience) => Ok(()),
         () = router.drain.reached(Phase::Flushing) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     ended(result);
+}
+
+/// Resolves when a request's head took too long, or the rest between two requests.
+async fn out_of_patience(activity: &Activity, patience: &Patience) {
+    loop {
+        let now = Instant::now();
+        match activity.deadline(patience) {
+            Some(deadline) if now >= deadline => break,
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            // A request is being answered; it has time limits of its own.
+            None => tokio::time::sleep(patience.head.min(patience.idle)).await,
+        }
+    }
+    if !activity.is_idle() {
+        metrics::EDGE_REFUSED.of(Refused::HeaderTimeout).add(1);
+    }
 }
 
 async fn http2(router: Rc<Router>, stream: Stream, peer: Peer) {
@@ -204,9 +235,6 @@ async fn http2(router: Rc<Router>, stream: Stream, peer: Peer) {
 
 fn ended(result: hyper::Result<()>) {
     if let Err(error) = result {
-        if error.is_timeout() {
-            metrics::EDGE_REFUSED.of(Refused::HeaderTimeout).add(1);
-        }
         tracing::debug!(%error, "connection ended early");
     }
 }

@@ -51,11 +51,11 @@ pub struct Counts {
     pub overflows: u64,
 }
 
-/// Fewer dirty outboxes are drained at once: there is little to save.
-const GATHER_FROM: usize = 64;
-/// A write costs about 4 µs; a tenth of that is given for more to come.
-const GATHER_FOR_EACH: Duration = Duration::from_nanos(400);
-/// A worker that rested this long between two flushes is not saturated.
+/// So many dirty outboxes cost about a millisecond to drain, at 4 µs for a write.
+const LONG: usize = 256;
+/// The shortest sleep that the runtime knows.
+const GATHER: Duration = Duration::from_millis(1);
+/// A worker that rested this long between two long flushes is not saturated.
 const REST: Duration = Duration::from_micros(500);
 
 /// All rooms and members of one worker.
@@ -213,35 +213,32 @@ impl Hub {
     /// Drains every outbox that got frames since the last turn; never returns.
     ///
     /// It is woken by the first frame of a turn of the event loop and so runs after the tasks that
-    /// were ready with it: many events become one write for each socket. When flushes follow each
-    /// other without a rest it waits a little for more, in proportion to what the flush will cost:
-    /// events that come in several waves, each of which finds the worker writing the one before,
-    /// become one.
+    /// were ready with it: many events become one write for each socket. When long flushes follow
+    /// each other without a rest it sleeps a little first: events that come in several waves, each
+    /// of which finds the worker writing the one before, become one.
     pub async fn run_flusher(&self) {
         let mut ended = Instant::now();
-        let mut waiting: Option<Instant> = None;
-        std::future::poll_fn(|context| {
-            self.flusher.set(Some(context.waker().clone()));
-            let count = self.dirty.borrow().len();
-            if count >= GATHER_FROM {
-                let now = Instant::now();
-                let since = *waiting.get_or_insert(now);
-                let is_busy = since.saturating_duration_since(ended) < REST;
-                if is_busy && now < since + GATHER_FOR_EACH * u32::try_from(count).unwrap_or(0) {
-                    context.waker().wake_by_ref();
-                    return Poll::<()>::Pending;
+        loop {
+            std::future::poll_fn(|context| {
+                self.flusher.set(Some(context.waker().clone()));
+                if self.dirty.borrow().is_empty() {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
                 }
+            })
+            .await;
+            let is_long = self.dirty.borrow().len() >= LONG;
+            if is_long && ended.elapsed() < REST {
+                tokio::time::sleep(GATHER).await;
             }
-            waiting = None;
-            if count > 0 {
-                self.flush();
-                if count >= GATHER_FROM {
-                    ended = Instant::now();
-                }
+            self.flush();
+            if is_long {
+                ended = Instant::now();
             }
-            Poll::Pending
-        })
-        .await;
+            // Whoever the flush woke goes first.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Drains every dirty outbox now.

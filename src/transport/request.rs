@@ -430,6 +430,7 @@ async fn connection(upgraded: UpgradeFut) -> Option<Stream> {
     let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
     let mut stream = parts.io.into_inner();
     stream.put_back(&parts.read_buf);
+    stream.watch(None);
     Some(stream)
 }
 

@@ -2,11 +2,15 @@
 
 use std::io::{self, BufRead};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::activity::Activity;
 
 /// The bytes of one connection, and its place under the connection cap.
 pub struct Stream {
@@ -15,6 +19,8 @@ pub struct Stream {
     _permit: Box<dyn Send>,
     /// Bytes that were read before the connection changed hands.
     prefix: Vec<u8>,
+    /// Told of bytes as long as the connection speaks HTTP.
+    activity: Option<Arc<Activity>>,
 }
 
 enum Kind {
@@ -42,6 +48,7 @@ impl Stream {
             kind: Kind::Plain(stream),
             _permit: permit,
             prefix: Vec::new(),
+            activity: None,
         }
     }
 
@@ -52,7 +59,13 @@ impl Stream {
             kind: Kind::Tls(Box::new(stream)),
             _permit: permit,
             prefix: Vec::new(),
+            activity: None,
         }
+    }
+
+    /// Tells `activity` of bytes from now on; `None` tells nobody.
+    pub fn watch(&mut self, activity: Option<Arc<Activity>>) {
+        self.activity = activity;
     }
 
     /// Puts bytes in front of what is read next.
@@ -110,6 +123,7 @@ impl Stream {
             kind,
             _permit: parcel._permit,
             prefix: parcel.prefix,
+            activity: None,
         })
     }
 }
@@ -126,10 +140,17 @@ impl AsyncRead for Stream {
             self.prefix.drain(..count);
             return Poll::Ready(Ok(()));
         }
-        match &mut self.kind {
+        let before = buffer.filled().len();
+        let read = match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Kind::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if let Some(activity) = &self.activity
+            && buffer.filled().len() > before
+        {
+            activity.read(Instant::now());
         }
+        read
     }
 }
 
