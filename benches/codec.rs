@@ -11,7 +11,10 @@ fn main() {
 }
 
 fn content() -> String {
-    format!(r#"{{"conversationId":"lobby","content":"{}"}}"#, "x".repeat(200))
+    format!(
+        r#"{{"conversationId":"lobby","content":"{}"}}"#,
+        "x".repeat(200)
+    )
 }
 
 #[divan::bench]
@@ -34,11 +37,15 @@ fn share_a_frame(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn encode_polling_body(bencher: Bencher<'_, '_>) {
-    let frames: Vec<Frame> =
-        (0..16).map(|_| encode::event("/", None, "message:new", &content(), &[])).collect();
+    let frames: Vec<Frame> = (0..16)
+        .map(|_| encode::event("/", None, "message:new", &content(), &[]))
+        .collect();
     bencher.bench(|| {
         let mut encoder = Encoder::default();
-        frames.iter().filter(|frame| encoder.add(frame, 1_000_000)).count()
+        frames
+            .iter()
+            .filter(|frame| encoder.add(frame, 1_000_000))
+            .count()
     });
 }
 
@@ -48,5 +55,9 @@ fn decode_polling_body(bencher: Bencher<'_, '_>) {
     encoder.add(&Frame::text(&["4", &content()]), usize::MAX);
     encoder.add(&Frame::binary(&Bytes::from(vec![7; 1000])), usize::MAX);
     let body = encoder.finish();
-    bencher.bench(|| payload::decode(black_box(&body)).filter(Result::is_ok).count());
+    bencher.bench(|| {
+        payload::decode(black_box(&body))
+            .filter(Result::is_ok)
+            .count()
+    });
 }

@@ -35,7 +35,9 @@ fn main() -> anyhow::Result<()> {
         config.transport.connect_timeout = Span::from_secs(60);
         Server::new().raw(Some)
     } else {
-        Server::new().namespace("/", namespace).namespace("/custom", namespace)
+        Server::new()
+            .namespace("/", namespace)
+            .namespace("/custom", namespace)
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, flags.port));
     let library = Library::with(server, address, config)?;
@@ -52,7 +54,9 @@ fn namespace(namespace: &mut Namespace) {
         let auth = socket.auth().unwrap_or("{}");
         socket.emit_raw("auth", auth);
     });
-    namespace.on("message", |socket, event| socket.emit("message-back", event.to_args()));
+    namespace.on("message", |socket, event| {
+        socket.emit("message-back", event.to_args())
+    });
     namespace.on("message-with-ack", |_, event| {
         let args = event.to_args();
         event.ack(args);

@@ -36,7 +36,10 @@ fn main() -> anyhow::Result<()> {
         });
         root.on("publish", |socket, event| {
             if let Ok(to) = event.arg::<Publish>(0) {
-                socket.everybody().to(&to.room).emit_raw("event", event.rest());
+                socket
+                    .everybody()
+                    .to(&to.room)
+                    .emit_raw("event", event.rest());
             }
         });
         root.on("echo", |_, event| {

@@ -3,6 +3,11 @@
 //! These are the rules that reviewers would otherwise have to remember. A failure names the file,
 //! the line and the rule; to change a rule, change the table here and `ARCHITECTURE.md` together.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a tree that cannot be read fails the test"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +66,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rustls::", &["edge/tls.rs", "backend/", "loadgen/"]),
     (
         "fastwebsockets::",
-        &["transport/websocket.rs", "transport/request.rs", "loadgen/"],
+        &["transport/reader.rs", "transport/request.rs", "loadgen/"],
     ),
 ];
 

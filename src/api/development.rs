@@ -33,7 +33,10 @@ impl Api {
     pub(super) async fn token(&self, request: Request<Incoming>, client: IpAddr) -> Answer {
         let development = self.development.as_ref().filter(|_| client.is_loopback());
         let development = development.ok_or_else(|| {
-            Problem::new(Code::NotFound, "tokens are made here in development mode only")
+            Problem::new(
+                Code::NotFound,
+                "tokens are made here in development mode only",
+            )
         })?;
         let body = request::body(request, (self.body_max, self.body_within)).await?;
         let wish: Wish = request::json(&body)?;
@@ -43,6 +46,10 @@ impl Api {
         let issued = development.issue(&user, &["conversation:*".to_owned()], LIFE, now);
         let token = issued.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
         let expires_at = Timestamp::from(SystemTime::now() + LIFE);
-        Ok(problem::json(&Granted { token: &token, user: &user, expires_at }))
+        Ok(problem::json(&Granted {
+            token: &token,
+            user: &user,
+            expires_at,
+        }))
     }
 }

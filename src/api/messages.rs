@@ -52,16 +52,21 @@ impl Api {
     pub(super) async fn history(&self, request: Request<Incoming>, id: &str) -> Answer {
         let identity = self.identity(request.headers()).await?;
         let id = percent_decode_str(id).decode_utf8().map_err(|_| {
-            Problem::field("conversationId", "conversationId is not UTF-8 after percent-decoding")
+            Problem::field(
+                "conversationId",
+                "conversationId is not UTF-8 after percent-decoding",
+            )
         })?;
         let room = conversation_room(&id)?;
         permissions::may_join(&identity, &room)?;
         let query = request.uri().query();
         let position = |name| -> Result<Option<Position>, Problem> {
             let text = request::query(query, name)?;
-            text.map(|text| text.parse().map_err(|e: crate::types::PositionError| {
-                Problem::field(name, format!("{name} is {text:?}; {e}"))
-            }))
+            text.map(|text| {
+                text.parse().map_err(|e: crate::types::PositionError| {
+                    Problem::field(name, format!("{name} is {text:?}; {e}"))
+                })
+            })
             .transpose()
         };
         let (before, after) = (position("before")?, position("after")?);
@@ -92,8 +97,14 @@ impl Api {
         let body = request::body(request, (self.body_max, self.body_within)).await?;
         let mut object: serde_json::Map<String, serde_json::Value> = request::json(&body)?;
         let route: Route = request::json(&body)?;
-        if route.sender_id.is_some_and(|sender| sender != identity.user().as_str()) {
-            return Err(Problem::new(Code::Forbidden, "senderId is not the user that the token names"));
+        if route
+            .sender_id
+            .is_some_and(|sender| sender != identity.user().as_str())
+        {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "senderId is not the user that the token names",
+            ));
         }
         if let (None, Some(channel)) = (&route.conversation_id, route.channel_id) {
             object.insert("conversationId".to_owned(), channel.into());
@@ -103,12 +114,21 @@ impl Api {
         }
         let data = serde_json::value::to_raw_value(&object)
             .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        let row = self.context.catalogue.by_client("message:send").ok_or_else(|| {
-            Problem::new(Code::NotFound, "this node's catalogue has no message:send")
-        })?;
+        let row = self
+            .context
+            .catalogue
+            .by_client("message:send")
+            .ok_or_else(|| {
+                Problem::new(Code::NotFound, "this node's catalogue has no message:send")
+            })?;
         let (envelope, room) = handlers::envelope(row, &identity, data)?;
         let at = self.context.publisher.publish(row, &envelope)?.await?.at;
-        let answer = Accepted { ok: true, id: &envelope.id, room: &room, at };
+        let answer = Accepted {
+            ok: true,
+            id: &envelope.id,
+            room: &room,
+            at,
+        };
         let mut response = problem::json(&answer);
         *response.status_mut() = StatusCode::CREATED;
         Ok(response)
@@ -116,11 +136,19 @@ impl Api {
 }
 
 fn limit(text: Option<&str>) -> Result<usize, Problem> {
-    let Some(text) = text else { return Ok(LIMIT_DEFAULT) };
-    let number = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    let Some(text) = text else {
+        return Ok(LIMIT_DEFAULT);
+    };
+    let number = text
+        .parse()
+        .ok()
+        .filter(|limit| (1..=LIMIT_MAX).contains(limit));
     number.ok_or_else(|| {
         let shown: String = text.chars().take(32).collect();
-        Problem::field("limit", format!("limit is {shown:?}, allowed are 1 to {LIMIT_MAX}"))
+        Problem::field(
+            "limit",
+            format!("limit is {shown:?}, allowed are 1 to {LIMIT_MAX}"),
+        )
     })
 }
 
@@ -133,7 +161,10 @@ mod tests {
         assert_eq!(limit(None).unwrap(), 50);
         assert_eq!(limit(Some("200")).unwrap(), 200);
         for bad in ["0", "201", "-1", "many", ""] {
-            assert!(limit(Some(bad)).unwrap_err().message.contains("1 to 200"), "{bad}");
+            assert!(
+                limit(Some(bad)).unwrap_err().message.contains("1 to 200"),
+                "{bad}"
+            );
         }
     }
 }

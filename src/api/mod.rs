@@ -40,7 +40,12 @@ impl Api {
         development: Option<Development>,
         (body_max, body_within): (usize, std::time::Duration),
     ) -> Self {
-        Self { context, development, body_max, body_within }
+        Self {
+            context,
+            development,
+            body_max,
+            body_within,
+        }
     }
 
     /// Answers a request. The first value names the route for metrics.
@@ -54,18 +59,30 @@ impl Api {
         let (route, answer) = match *parts {
             ["api", "conversations", id, "messages"] => (
                 Route::History,
-                self.only(&[Method::GET], request, |r| self.history(r, id)).await,
+                self.only(&[Method::GET], request, |r| self.history(r, id))
+                    .await,
             ),
-            ["api", "messages"] => {
-                (Route::Messages, self.only(&[Method::POST], request, |r| self.send(r)).await)
-            }
+            ["api", "messages"] => (
+                Route::Messages,
+                self.only(&[Method::POST], request, |r| self.send(r)).await,
+            ),
             ["api", "development", "token"] => (
                 Route::Api,
-                self.only(&[Method::POST], request, |r| self.token(r, client)).await,
+                self.only(&[Method::POST], request, |r| self.token(r, client))
+                    .await,
             ),
-            _ => (Route::Api, Err(Problem::new(Code::NotFound, format!("there is no {}", cut(&path))))),
+            _ => (
+                Route::Api,
+                Err(Problem::new(
+                    Code::NotFound,
+                    format!("there is no {}", cut(&path)),
+                )),
+            ),
         };
-        (route, answer.unwrap_or_else(|problem| problem::response(&problem)))
+        (
+            route,
+            answer.unwrap_or_else(|problem| problem::response(&problem)),
+        )
     }
 
     async fn only<F: Future<Output = Answer>>(
@@ -82,14 +99,27 @@ impl Api {
 
     /// Who asks.
     async fn identity(&self, headers: &http::HeaderMap) -> Result<Identity, Problem> {
-        let authorization = headers.get(http::header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let authorization = headers
+            .get(http::header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok());
         // HTTP/2 may carry each cookie in a header of its own: RFC 9113 section 8.2.3.
-        let cookies = headers.get_all(http::header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+        let cookies = headers
+            .get_all(http::header::COOKIE)
+            .iter()
+            .filter_map(|v| v.to_str().ok());
         let cookies = cookies.collect::<Vec<_>>().join("; ");
         let cookie = Some(cookies.as_str()).filter(|cookies| !cookies.is_empty());
-        let credentials = crate::auth::Credentials { auth: None, authorization, cookie };
+        let credentials = crate::auth::Credentials {
+            auth: None,
+            authorization,
+            cookie,
+        };
         let now = std::time::SystemTime::now().into();
-        Ok(self.context.authenticator.authenticate(&credentials, now).await?)
+        Ok(self
+            .context
+            .authenticator
+            .authenticate(&credentials, now)
+            .await?)
     }
 }
 

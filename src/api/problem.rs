@@ -30,7 +30,11 @@ pub(super) fn response(problem: &Problem) -> Response<Full<Bytes>> {
 
 /// The answer to a method that a route does not have.
 pub(super) fn method_not_allowed(methods: &[Method]) -> Response<Full<Bytes>> {
-    let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let allowed = methods
+        .iter()
+        .map(Method::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     let problem = Problem::new(Code::Invalid, format!("use {allowed} here"));
     let mut response = with_status(&problem, 405);
     if let Ok(value) = HeaderValue::from_str(&allowed) {
@@ -53,7 +57,10 @@ fn with_status(problem: &Problem, status: u16) -> Response<Full<Bytes>> {
     let mut response = json(&details);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if let Some(ms) = problem.retry_after_ms() {
         headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
     }
@@ -92,6 +99,9 @@ mod tests {
         assert_eq!(value["field"], "limit");
         assert_eq!(value["retryAfterMs"], 1200);
         let refused = method_not_allowed(&[Method::GET]);
-        assert_eq!((refused.status().as_u16(), &refused.headers()[ALLOW]), (405, &HeaderValue::from_static("GET")));
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()[ALLOW]),
+            (405, &HeaderValue::from_static("GET"))
+        );
     }
 }

@@ -20,9 +20,10 @@ pub(super) async fn body(
     let limited = Limited::new(request.into_body(), max);
     match tokio::time::timeout(within, limited.collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Problem::new(Code::TooLarge, format!("the body is larger than {max} bytes")))
-        }
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
+            Code::TooLarge,
+            format!("the body is larger than {max} bytes"),
+        )),
         Ok(Err(_)) => Err(Problem::new(Code::Invalid, "the body ended early")),
         Err(_) => {
             let message = format!("the body took longer than {} ms", within.as_millis());
@@ -35,22 +36,33 @@ pub(super) async fn body(
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(body)
         .map_err(|_| Problem::new(Code::Invalid, "the body is not UTF-8"))?;
-    handlers::read(text)
-        .map_err(|error| Problem::new(Code::Invalid, format!("the body is not as expected: {error}")))
+    handlers::read(text).map_err(|error| {
+        Problem::new(
+            Code::Invalid,
+            format!("the body is not as expected: {error}"),
+        )
+    })
 }
 
 /// One value of a query string, decoded.
 pub(super) fn query(text: Option<&str>, name: &str) -> Result<Option<String>, Problem> {
-    let pairs = text.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    let mut values = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
-    let Some(value) = values.next() else { return Ok(None) };
+    let pairs = text
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.split_once('='));
+    let mut values = pairs
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| value);
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err(Problem::field(name, format!("{name} is given twice")));
     }
     let decoded = percent_decode_str(value).decode_utf8();
-    decoded.map(|text| Some(text.into_owned())).map_err(|_| {
-        Problem::field(name, format!("{name} is not UTF-8 after percent-decoding"))
-    })
+    decoded
+        .map(|text| Some(text.into_owned()))
+        .map_err(|_| Problem::field(name, format!("{name} is not UTF-8 after percent-decoding")))
 }
 
 #[cfg(test)]

@@ -72,7 +72,11 @@ impl Backends {
         let log = EventLog::sql(&database, log_options(config)).await?;
         let archive = Archive::sql(&database);
         let timeline = Timeline::Memory(timeline::Memory::new(timeline_limits(config)));
-        let lookback = config.timeline.dedup_window.get().max(config.timeline.ttl.get());
+        let lookback = config
+            .timeline
+            .dedup_window
+            .get()
+            .max(config.timeline.ttl.get());
         let bus = Bus::memory();
         let restore = Restore {
             log: log.clone(),
@@ -81,7 +85,11 @@ impl Backends {
             bus: bus.clone(),
         };
         let restored = restore.run(lookback).await?;
-        tracing::info!(rooms = restored.rooms, events = restored.entries, "timeline restored");
+        tracing::info!(
+            rooms = restored.rooms,
+            events = restored.entries,
+            "timeline restored"
+        );
         let catalogue = Arc::new(Catalogue::builtin());
         let history = History::new(timeline.clone(), archive.clone(), Arc::clone(&catalogue));
         Ok(Self {
@@ -117,12 +125,21 @@ impl Backends {
         let (log, archive, node) = (self.log.clone(), self.archive.clone(), self.node.clone());
         let archiver = Archiver::new(log, archive, node, self.archiving.clone());
         let retention = Retention::new(self.log.clone(), self.retention);
-        tasks.spawn(TaskKind::Pump, guarded(drain.clone(), |stop| pump.run(stop)));
-        tasks.spawn(TaskKind::Archiver, guarded(drain.clone(), |stop| archiver.run(stop)));
+        tasks.spawn(
+            TaskKind::Pump,
+            guarded(drain.clone(), |stop| pump.run(stop)),
+        );
+        tasks.spawn(
+            TaskKind::Archiver,
+            guarded(drain.clone(), |stop| archiver.run(stop)),
+        );
         let stop = drain.clone();
-        tasks.spawn(TaskKind::Sweeper, retention.run(async move {
-            stop.reached(Phase::Flushing).await;
-        }));
+        tasks.spawn(
+            TaskKind::Sweeper,
+            retention.run(async move {
+                stop.reached(Phase::Flushing).await;
+            }),
+        );
     }
 
     /// Resolves when the pump has applied what the log held at start. Before that a room's top may be
@@ -130,7 +147,10 @@ impl Backends {
     pub(super) async fn caught_up(&self) {
         loop {
             let lag = self.log.lag();
-            let mut pump = lag.iter().filter(|lag| &*lag.group == pump::GROUP).peekable();
+            let mut pump = lag
+                .iter()
+                .filter(|lag| &*lag.group == pump::GROUP)
+                .peekable();
             if pump.peek().is_some() && pump.all(|lag| lag.records == 0) {
                 return;
             }
@@ -151,7 +171,10 @@ async fn guarded<F: Future>(
     run: impl FnOnce(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
 ) -> F::Output {
     let guard = drain.hold(Phase::Flushing);
-    let result = run(Box::pin(async move { drain.reached(Phase::Flushing).await })).await;
+    let result = run(Box::pin(
+        async move { drain.reached(Phase::Flushing).await },
+    ))
+    .await;
     drop(guard);
     result
 }

@@ -122,7 +122,9 @@ async fn run(parts: Parts, mailboxes: Mailboxes, (worker, mut queue): (Worker, Q
         () = parts.drain.reached(Phase::Parting) => {}
     }
     // The last tenth of the time is for those whose acks are still on their way.
-    sessions.part(parts.drain.deadlines().of(Phase::Parting).mul_f32(0.9)).await;
+    sessions
+        .part(parts.drain.deadlines().of(Phase::Parting).mul_f32(0.9))
+        .await;
     drop(parting);
     parts.drain.reached(Phase::Stopped).await;
 }
@@ -197,7 +199,11 @@ fn settings(parts: &Parts) -> Settings {
         },
         payload_max: transport.max_payload.bytes(),
         body_within: parts.edge.body_timeout.get(),
-        transports: transport.transports.iter().map(|kind| offered(*kind)).collect(),
+        transports: transport
+            .transports
+            .iter()
+            .map(|kind| offered(*kind))
+            .collect(),
         allow_upgrades: transport.allow_upgrades,
         outbox: Limits {
             frames_max: parts.rooms.outbox_frames,

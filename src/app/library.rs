@@ -83,7 +83,13 @@ impl Library {
         let workers = workers.min(crate::transport::WORKERS_MAX);
         let connections_max = parts.edge.max_connections;
         let mailboxes = front::mailboxes(workers);
-        Ok(Self { listener, parts, mailboxes, conductor, connections_max })
+        Ok(Self {
+            listener,
+            parts,
+            mailboxes,
+            conductor,
+            connections_max,
+        })
     }
 
     /// Where it listens, with the port that was taken.
@@ -103,7 +109,9 @@ impl Library {
     /// # Errors
     /// When threads or signals cannot be had.
     pub fn run(self) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let (intake, queues) = intake::queues(self.mailboxes.1.len(), INTAKE);
         let drain = self.parts.drain.clone();
         let workers = front::start(self.parts, self.mailboxes, queues)?;
@@ -114,9 +122,11 @@ impl Library {
                 result = self.listener.run(cap, intake, drain) => result?,
                 _ = signals.next() => {}
             }
-            self.conductor.run(async {
+            self.conductor
+                .run(async {
                     signals.next().await;
-                }).await;
+                })
+                .await;
             workers.join(Duration::from_secs(2)).await?;
             Ok(())
         })
@@ -129,12 +139,20 @@ pub(super) fn cors(edge: &config::Edge) -> anyhow::Result<Cors> {
     let origins = Origins::parse(&origins).map_err(|errors| all(&errors))?;
     // Cookies cross only to origins that are named; `*` never takes them along.
     let credentials = !origins.is_any();
-    Ok(Cors { origins, credentials, ..Cors::default() })
+    Ok(Cors {
+        origins,
+        credentials,
+        ..Cors::default()
+    })
 }
 
 /// The proxies of the configuration.
 pub(super) fn trusted(edge: &config::Edge) -> anyhow::Result<Trusted> {
-    let networks: Vec<_> = edge.trusted_proxies.iter().map(ToString::to_string).collect();
+    let networks: Vec<_> = edge
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     Trusted::parse(&networks).map_err(|errors| all(&errors))
 }
 

@@ -89,13 +89,25 @@ impl App {
         });
         let readiness = Readiness::new(drain.clone());
         let backends = Backends::open(&config).await.map_err(Error::Build)?;
-        Ok(Self { config, backends, clients, operations, tls, conductor, drain, readiness })
+        Ok(Self {
+            config,
+            backends,
+            clients,
+            operations,
+            tls,
+            conductor,
+            drain,
+            readiness,
+        })
     }
 
     /// What is listened on, with the ports that were taken.
     #[must_use]
     pub fn addresses(&self) -> [(&'static str, SocketAddr); 2] {
-        [("clients", self.clients.address()), ("operations", self.operations.address())]
+        [
+            ("clients", self.clients.address()),
+            ("operations", self.operations.address()),
+        ]
     }
 
     /// True when anybody on this machine can get a token.
@@ -128,7 +140,10 @@ impl App {
         let workers = front::start(parts, front::mailboxes(count), queues)?;
         let cap = Cap::new(self.config.edge.max_connections);
         let (backends, drain) = (&self.backends, &self.drain);
-        tasks.spawn(TaskKind::Operations, operations::serve(self.operations, self.readiness.clone()));
+        tasks.spawn(
+            TaskKind::Operations,
+            operations::serve(self.operations, self.readiness.clone()),
+        );
         tasks.spawn(TaskKind::Sweeper, expose::upkeep());
         if let Some(tls) = self.tls {
             let every = self.config.edge.tls.reload_interval.get();
@@ -138,7 +153,10 @@ impl App {
         backends.spawn(&tasks, drain);
         let serve = async {
             backends.caught_up().await;
-            tasks.spawn(TaskKind::Listener, self.clients.run(cap, intake, drain.clone()));
+            tasks.spawn(
+                TaskKind::Listener,
+                self.clients.run(cap, intake, drain.clone()),
+            );
             ready.release();
             std::future::pending::<()>().await;
         };

@@ -64,7 +64,10 @@ pub(super) async fn serve(listener: Listener, readiness: Readiness) -> io::Resul
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(IDLE);
-            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+            if let Err(error) = builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+            {
                 tracing::debug!(%error, "operations connection ended early");
             }
             drop(place);
@@ -74,7 +77,11 @@ pub(super) async fn serve(listener: Listener, readiness: Readiness) -> io::Resul
 
 fn respond(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "use GET\n".to_owned());
+        return answer(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            "use GET\n".to_owned(),
+        );
     }
     match request.uri().path() {
         // Alive is whoever can answer; what is missing is readiness.
@@ -84,14 +91,18 @@ fn respond(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<
             let reasons: Vec<_> = status
                 .reasons
                 .iter()
-                .map(|reason| Reason { name: reason.name, text: &reason.text })
+                .map(|reason| Reason {
+                    name: reason.name,
+                    text: &reason.text,
+                })
                 .collect();
             let word = match status.state {
                 State::Ready => "ready",
                 State::Draining => "draining",
                 _ => "broken",
             };
-            let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+            let code =
+                StatusCode::from_u16(status.code()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
             health(code, word, &reasons)
         }
         "/metrics" => answer(StatusCode::OK, expose::CONTENT_TYPE, expose::render()),
@@ -104,7 +115,11 @@ fn respond(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<
 }
 
 fn health(status: StatusCode, word: &str, reasons: &[Reason<'_>]) -> Response<Full<Bytes>> {
-    let body = serde_json::to_string(&Health { status: word, reasons }).unwrap_or_default();
+    let body = serde_json::to_string(&Health {
+        status: word,
+        reasons,
+    })
+    .unwrap_or_default();
     answer(status, "application/json", body)
 }
 

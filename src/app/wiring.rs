@@ -55,7 +55,9 @@ pub(super) fn parts(
             let (port, stream) = bus.attach(capacity);
             let fanout = Fanout::new(Rc::clone(local.hub()), port, Arc::clone(&catalogue));
             local.provide(Rc::clone(&fanout));
-            drop(tokio::task::spawn_local(async move { fanout.run(stream).await }));
+            drop(tokio::task::spawn_local(
+                async move { fanout.run(stream).await },
+            ));
         }),
     })
 }

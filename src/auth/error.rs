@@ -110,9 +110,10 @@ impl From<&Error> for AuthFailure {
     fn from(error: &Error) -> Self {
         match error {
             Error::Missing => Self::Missing,
-            Error::Credentials(..) | Error::TooLong(..) | Error::Malformed(_) | Error::Extension => {
-                Self::Malformed
-            }
+            Error::Credentials(..)
+            | Error::TooLong(..)
+            | Error::Malformed(_)
+            | Error::Extension => Self::Malformed,
             Error::Algorithm => Self::Algorithm,
             Error::UnknownKey(_) | Error::AmbiguousKey => Self::UnknownKey,
             Error::Signature => Self::Signature,

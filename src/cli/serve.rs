@@ -35,15 +35,17 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
     let (first, second) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let run = {
         let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-        app.run(
-            async move { first.notified().await },
-            async move { second.notified().await },
-        )
+        app.run(async move { first.notified().await }, async move {
+            second.notified().await
+        })
     };
     let listen = async move {
         for told in [first, second] {
             let signal = signals.next().await;
-            info!(signal = signal.name(), "draining; a second signal ends at once");
+            info!(
+                signal = signal.name(),
+                "draining; a second signal ends at once"
+            );
             told.notify_one();
         }
         std::future::pending::<()>().await;

@@ -84,8 +84,7 @@ impl Reach {
             let outcome = match self.timeline.apply(apply).await {
                 Ok(outcome) => outcome,
                 Err(error) => {
-                    tracing::debug!(%error, %shard, "an event could not be applied yet");
-                    meter::retried();
+                    tracing::warn!(%error, "an event could not be applied; trying again");
                     backoff.wait().await;
                     continue;
                 }
@@ -117,7 +116,6 @@ impl Reach {
             }
             // Our view was old. Old again means that the new one is not to be had at once.
             if std::mem::replace(&mut is_refreshed, true) {
-                meter::retried();
                 backoff.wait().await;
             }
         }
@@ -140,7 +138,6 @@ impl Reach {
             match self.log.append_patiently(TIMELINE_TOPIC, key, json.clone()) {
                 Ok(append) => return Ok(Fate::Settling(entry, append)),
                 Err(error) if error.retry() => {
-                    meter::retried();
                     backoff.wait().await;
                 }
                 Err(error) => return Err(error),

@@ -117,28 +117,18 @@ impl Archiver {
     }
 
     async fn keep(&self, consumer: &mut Consumer, records: Vec<Record>) -> Result<(), Failure> {
-        let mut rows = Vec::with_capacity(records.len());
-        for record in &records {
-            match row(record) {
-                Ok(row) => rows.push(row),
-                Err(message) => {
-                    let fault = Fault {
-                        class: "undecodable",
-                        message,
-                        id: None,
-                    };
-                    bury(&self.log, &self.node, record, &fault).await?;
-                }
-            }
+        let (mut rows, faults) = read(&records);
+        for (record, fault) in faults {
+            bury(&self.log, &self.node, record, &fault).await?;
         }
         let mut backoff = Backoff::default();
-        while let Err(error) = self.archive.upsert(rows.clone()).await {
+        while let Err(error) = self.archive.upsert(rows).await {
             if !error.retry() {
                 return Err(error.into());
             }
-            tracing::warn!(%error, rows = rows.len(), "the archive could not be written; trying again");
-            meter::retried();
+            tracing::warn!(%error, "the archive could not be written; trying again");
             backoff.wait().await;
+            rows = read(&records).0;
         }
         for record in &records {
             consumer.store(&record.topic, record.partition, record.offset + 1);
@@ -170,6 +160,28 @@ pub enum Failure {
     /// Because of the archive.
     #[error("the archive failed")]
     Archive(#[from] crate::archive::Error),
+}
+
+/// The rows of records, and the records that are none.
+fn read(records: &[Record]) -> (Vec<Row>, Vec<(&Record, Fault)>) {
+    let mut rows = Vec::with_capacity(records.len());
+    let mut faults = Vec::new();
+    for record in records {
+        match row(record) {
+            Ok(row) => rows.push(row),
+            Err(message) => {
+                faults.push((
+                    record,
+                    Fault {
+                        class: "undecodable",
+                        message,
+                        id: None,
+                    },
+                ));
+            }
+        }
+    }
+    (rows, faults)
 }
 
 fn row(record: &Record) -> Result<Row, String> {

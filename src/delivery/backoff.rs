@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::telemetry::metrics;
+
 /// Grows with each failure in a row, with jitter, so that many who wait for one thing do not come
 /// back together.
 #[derive(Debug, Default)]
@@ -21,6 +23,7 @@ impl Backoff {
 
     /// Waits that long.
     pub(super) async fn wait(&mut self) {
+        metrics::DELIVERY_RETRIES.add(1);
         tokio::time::sleep(self.next()).await;
     }
 }

@@ -98,13 +98,21 @@ impl Fanout {
 
     /// Adds a socket to a room at a known place in the shard's stream.
     ///
-    /// `None` when the bus ended first. Dropping the future before it is done may still add the
-    /// socket; it is a member of the room then like any other.
-    pub async fn attach(&self, socket: &Socket, room: &RoomName, shard: ShardId) -> Option<Attached> {
+    /// `None` when the bus ended first. A dropped future adds nobody.
+    pub async fn attach(
+        &self,
+        socket: &Socket,
+        room: &RoomName,
+        shard: ShardId,
+    ) -> Option<Attached> {
         let (reply, attached) = oneshot::channel();
         let token = self.next_token.get();
         self.next_token.set(token + 1);
-        let waiting = Waiting { socket: socket.clone(), room: room.clone(), reply };
+        let waiting = Waiting {
+            socket: socket.clone(),
+            room: room.clone(),
+            reply,
+        };
         self.waiting.borrow_mut().insert(token, waiting);
         if self.subscribed.borrow_mut().insert(room.clone()) {
             self.port.subscribe(room);
@@ -115,7 +123,11 @@ impl Fanout {
 
     /// Where this worker stands in a shard's stream.
     pub fn position(&self, shard: ShardId) -> ShardPosition {
-        self.positions.borrow().get(&shard).copied().unwrap_or_default()
+        self.positions
+            .borrow()
+            .get(&shard)
+            .copied()
+            .unwrap_or_default()
     }
 
     fn deliver(&self, delivery: Delivery) {
@@ -133,8 +145,14 @@ impl Fanout {
     }
 
     fn entry(&self, publication: &Publication) {
-        self.positions.borrow_mut().insert(publication.shard, publication.at);
-        if self.hub.room(NAMESPACE, publication.room.as_str()).is_none() {
+        self.positions
+            .borrow_mut()
+            .insert(publication.shard, publication.at);
+        if self
+            .hub
+            .room(NAMESPACE, publication.room.as_str())
+            .is_none()
+        {
             return;
         }
         let shown = Envelope::parse(&publication.payload)
@@ -161,7 +179,10 @@ impl Fanout {
     }
 
     fn ephemeral(&self, event: &Ephemeral) {
-        let except = event.except.iter().filter_map(|id| RoomName::parse(id.as_str()).ok());
+        let except = event
+            .except
+            .iter()
+            .filter_map(|id| RoomName::parse(id.as_str()).ok());
         self.hub.broadcast(&Broadcast {
             reach: Reach {
                 namespace: NAMESPACE,
@@ -174,7 +195,13 @@ impl Fanout {
     }
 
     fn ticked(&self, token: u64, at: ShardPosition) {
-        let Some(waiting) = self.waiting.borrow_mut().remove(&token) else { return };
+        let Some(waiting) = self.waiting.borrow_mut().remove(&token) else {
+            return;
+        };
+        if waiting.reply.is_closed() {
+            // The join was given up and refused; it must not happen behind the client's back.
+            return;
+        }
         let hold = waiting.socket.hold();
         waiting.socket.join(&waiting.room);
         // Nobody waits any more when the socket ended meanwhile; the hold ends with the value.
@@ -185,8 +212,8 @@ impl Fanout {
         let waiting = self.waiting.borrow();
         let awaited: HashSet<&RoomName> = waiting.values().map(|waiting| &waiting.room).collect();
         self.subscribed.borrow_mut().retain(|room| {
-            let is_needed = self.hub.room(NAMESPACE, room.as_str()).is_some()
-                || awaited.contains(room);
+            let is_needed =
+                self.hub.room(NAMESPACE, room.as_str()).is_some() || awaited.contains(room);
             if !is_needed {
                 self.port.unsubscribe(room);
             }
@@ -226,8 +253,14 @@ mod tests {
         const EVENTS: usize = 1000;
         let (hub, bus) = (Hub::new(1), Bus::memory());
         let room = RoomName::parse("conversation:1").unwrap();
-        let outbox = Outbox::new(Limits { frames_max: 100, bytes_max: 1 << 20 });
-        let fast = Rc::new(Fast { outbox: Rc::clone(&outbox), taken: Cell::new(0) });
+        let outbox = Outbox::new(Limits {
+            frames_max: 100,
+            bytes_max: 1 << 20,
+        });
+        let fast = Rc::new(Fast {
+            outbox: Rc::clone(&outbox),
+            taken: Cell::new(0),
+        });
         let link: Rc<dyn Link> = Rc::clone(&fast) as Rc<dyn Link>;
         outbox.connect(Rc::downgrade(&link));
         let member = Member::new(SocketId::parse(&"s".repeat(20)).unwrap(), NAMESPACE, outbox);
@@ -237,7 +270,12 @@ mod tests {
         port.subscribe(&room);
         for _ in 0..EVENTS {
             let data = RawValue::from_string("1".to_owned()).unwrap();
-            let event = Ephemeral { room: room.clone(), event: "e".into(), data, except: None };
+            let event = Ephemeral {
+                room: room.clone(),
+                event: "e".into(),
+                data,
+                except: None,
+            };
             assert_eq!(bus.publish_ephemeral(Arc::new(event)), 0);
         }
         bus.close();
@@ -246,7 +284,13 @@ mod tests {
         let flushed = Rc::clone(&hub);
         tasks.spawn_local(async move { flushed.run_flusher().await });
         tasks.spawn_local(async move { fanout.run(stream).await });
-        tasks.run_until(async { for _ in 0..EVENTS { tokio::task::yield_now().await } }).await;
+        tasks
+            .run_until(async {
+                for _ in 0..EVENTS {
+                    tokio::task::yield_now().await
+                }
+            })
+            .await;
         assert!(!member.outbox().is_closed());
         assert_eq!(fast.taken.get(), EVENTS);
     }

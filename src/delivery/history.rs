@@ -51,10 +51,16 @@ pub const PAGE_MAX: usize = 300;
 /// Bytes of the events of one answer to a join, which waits in an outbox as one frame.
 const PAGE_BYTES: usize = 256 * 1024;
 /// Everything the shard has, whatever its epoch.
-const ALL: ShardPosition = ShardPosition { epoch: Epoch(u64::MAX), shard_seq: ShardSeq(u64::MAX) };
+const ALL: ShardPosition = ShardPosition {
+    epoch: Epoch(u64::MAX),
+    shard_seq: ShardSeq(u64::MAX),
+};
 
 /// After everything: asks for the room's top alone.
-const NOWHERE: Position = Position { epoch: Epoch(u64::MAX), seq: Seq(0) };
+const NOWHERE: Position = Position {
+    epoch: Epoch(u64::MAX),
+    seq: Seq(0),
+};
 
 struct Item {
     position: Position,
@@ -79,8 +85,14 @@ impl Item {
 impl From<Arc<timeline::Entry>> for Item {
     fn from(entry: Arc<timeline::Entry>) -> Self {
         Self {
-            position: Position { epoch: entry.epoch, seq: entry.seq },
-            shard: ShardPosition { epoch: entry.epoch, shard_seq: entry.shard_seq },
+            position: Position {
+                epoch: entry.epoch,
+                seq: entry.seq,
+            },
+            shard: ShardPosition {
+                epoch: entry.epoch,
+                shard_seq: entry.shard_seq,
+            },
             payload: Payload::Entry(entry),
         }
     }
@@ -88,7 +100,11 @@ impl From<Arc<timeline::Entry>> for Item {
 
 impl From<Row> for Item {
     fn from(row: Row) -> Self {
-        Self { position: row.position, shard: row.shard, payload: Payload::Row(row.payload) }
+        Self {
+            position: row.position,
+            shard: row.shard,
+            payload: Payload::Row(row.payload),
+        }
     }
 }
 
@@ -96,7 +112,11 @@ impl History {
     /// The history of these.
     #[must_use]
     pub const fn new(timeline: Timeline, archive: Archive, catalogue: Arc<Catalogue>) -> Self {
-        Self { timeline, archive, catalogue }
+        Self {
+            timeline,
+            archive,
+            catalogue,
+        }
     }
 
     /// What came after `after`, up to a place in the shard's stream.
@@ -110,11 +130,24 @@ impl History {
         up_to: ShardPosition,
     ) -> Result<Missed, Problem> {
         let start = after.unwrap_or(NOWHERE);
-        let range = self.timeline.range(room, start, up_to, PAGE_MAX).await.map_err(|e| down(&e))?;
+        let range = self
+            .timeline
+            .range(room, start, up_to, PAGE_MAX)
+            .await
+            .map_err(|e| down(&e))?;
         let top = self.known(room, range.top);
-        let Some(after) = after else { return Ok(Missed { top, ..Missed::default() }) };
+        let Some(after) = after else {
+            return Ok(Missed {
+                top,
+                ..Missed::default()
+            });
+        };
         if let Some(reason) = unknown(after, top) {
-            return Ok(Missed { top, reason: Some(reason), ..Missed::default() });
+            return Ok(Missed {
+                top,
+                reason: Some(reason),
+                ..Missed::default()
+            });
         }
         let items = if range.complete {
             range.entries.into_iter().map(Item::from).collect()
@@ -127,10 +160,19 @@ impl History {
         let last = items.last().map_or(after, |item| item.position);
         let events = self.show(items)?;
         if !is_consecutive {
-            return Ok(Missed { top, reason: Some("trimmed"), ..Missed::default() });
+            return Ok(Missed {
+                top,
+                reason: Some("trimmed"),
+                ..Missed::default()
+            });
         }
         let next = (last.seq < top.seq).then_some(last);
-        Ok(Missed { top, events, reason: None, next })
+        Ok(Missed {
+            top,
+            events,
+            reason: None,
+            next,
+        })
     }
 
     /// A page before a position (the newest without one), ascending.
@@ -145,8 +187,11 @@ impl History {
     ) -> Result<Vec<Shown>, Problem> {
         let is_before = |position: Position| before.is_none_or(|before| is_older(position, before));
         let recent = self.recent(room).await?;
-        let mut items: Vec<Item> =
-            recent.into_iter().map(Item::from).filter(|item| is_before(item.position)).collect();
+        let mut items: Vec<Item> = recent
+            .into_iter()
+            .map(Item::from)
+            .filter(|item| is_before(item.position))
+            .collect();
         if items.len() < limit {
             let edge = items.first().map(|item| item.position).or(before);
             let rows = self
@@ -188,7 +233,14 @@ impl History {
 
     /// A room without events stands before the first one of its shard's epoch.
     fn known(&self, room: &RoomName, top: Position) -> Position {
-        if top.epoch == Epoch(0) { Position { epoch: self.epoch(room), ..top } } else { top }
+        if top.epoch == Epoch(0) {
+            Position {
+                epoch: self.epoch(room),
+                ..top
+            }
+        } else {
+            top
+        }
     }
 
     /// The epoch of the shard that a room is on.
@@ -204,22 +256,38 @@ impl History {
         up_to: ShardPosition,
         limit: usize,
     ) -> Result<Vec<Item>, Problem> {
-        let rows =
-            self.archive.page(room, Page::After(after), limit).await.map_err(|e| away(&e))?;
+        let rows = self
+            .archive
+            .page(room, Page::After(after), limit)
+            .await
+            .map_err(|e| away(&e))?;
         let mut items: Vec<Item> = rows.into_iter().map(Item::from).collect();
         items.retain(|item| item.shard <= up_to);
         if items.len() < limit {
             // The archive follows the timeline by moments; what it does not have yet is there.
             let last = items.last().map_or(after, |item| item.position);
-            let range = self.timeline.range(room, last, up_to, limit - items.len()).await;
-            items.extend(range.map_err(|e| down(&e))?.entries.into_iter().map(Item::from));
+            let range = self
+                .timeline
+                .range(room, last, up_to, limit - items.len())
+                .await;
+            items.extend(
+                range
+                    .map_err(|e| down(&e))?
+                    .entries
+                    .into_iter()
+                    .map(Item::from),
+            );
         }
         Ok(items)
     }
 
     async fn recent(&self, room: &RoomName) -> Result<Vec<Arc<timeline::Entry>>, Problem> {
         let start = Position::default();
-        let range = self.timeline.range(room, start, ALL, usize::MAX).await.map_err(|e| down(&e))?;
+        let range = self
+            .timeline
+            .range(room, start, ALL, usize::MAX)
+            .await
+            .map_err(|e| down(&e))?;
         Ok(range.entries)
     }
 
@@ -239,7 +307,11 @@ impl History {
             })
             .and_then(|shown| {
                 let data = RawValue::from_string(shown.json).map_err(|e| e.to_string())?;
-                Ok(Shown { event: shown.event, data, position: item.position })
+                Ok(Shown {
+                    event: shown.event,
+                    data,
+                    position: item.position,
+                })
             });
         shown.map_err(|error| {
             tracing::error!(position = %item.position, %error, "a stored event cannot be shown");
@@ -250,7 +322,11 @@ impl History {
 
 /// Positions without an epoch (as people write them) compare by `seq`, which goes on across epochs.
 fn is_older(position: Position, than: Position) -> bool {
-    if than.epoch == Epoch(0) { position.seq < than.seq } else { position < than }
+    if than.epoch == Epoch(0) {
+        position.seq < than.seq
+    } else {
+        position < than
+    }
 }
 
 /// Why a position cannot be continued from.
@@ -289,14 +365,20 @@ fn follows(after: Position, items: &[Item]) -> bool {
 
 fn down(error: &timeline::Error) -> Problem {
     tracing::warn!(%error, "the timeline does not answer");
-    Problem::new(Code::Unavailable, "recent events cannot be read right now; try again")
-        .retry_after(std::time::Duration::from_secs(1))
+    Problem::new(
+        Code::Unavailable,
+        "recent events cannot be read right now; try again",
+    )
+    .retry_after(std::time::Duration::from_secs(1))
 }
 
 fn away(error: &archive::Error) -> Problem {
     tracing::warn!(%error, "the archive does not answer");
-    Problem::new(Code::Unavailable, "older events cannot be read right now; try again")
-        .retry_after(std::time::Duration::from_secs(1))
+    Problem::new(
+        Code::Unavailable,
+        "older events cannot be read right now; try again",
+    )
+    .retry_after(std::time::Duration::from_secs(1))
 }
 
 #[cfg(test)]
@@ -306,7 +388,10 @@ mod tests {
 
     fn row(seq: u64, bytes: usize) -> Item {
         Item {
-            position: Position { epoch: Epoch(1), seq: Seq(seq) },
+            position: Position {
+                epoch: Epoch(1),
+                seq: Seq(seq),
+            },
             shard: ShardPosition::default(),
             payload: Payload::Row("x".repeat(bytes)),
         }
@@ -324,7 +409,10 @@ mod tests {
 
     #[test]
     fn a_hole_is_seen() {
-        let after = Position { epoch: Epoch(1), seq: Seq(4) };
+        let after = Position {
+            epoch: Epoch(1),
+            seq: Seq(4),
+        };
         assert!(follows(after, &[row(5, 1), row(6, 1)]));
         assert!(!follows(after, &[row(6, 1)]));
         assert!(!follows(after, &[row(5, 1), row(7, 1)]));

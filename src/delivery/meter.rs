@@ -1,4 +1,4 @@
-//! The metrics of delivery, by name.
+//! What delivery tells about itself.
 
 use std::time::SystemTime;
 
@@ -29,11 +29,6 @@ pub(super) fn published(appended: Timestamp) {
 pub(super) fn dead_letter(topic: &str) {
     metrics::DELIVERY_APPLIED.of(Applied::DeadLetter).add(1);
     metrics::DELIVERY_DEAD_LETTERS.of([topic]).add(1);
-}
-
-/// Something is tried again.
-pub(super) fn retried() {
-    metrics::DELIVERY_RETRIES.add(1);
 }
 
 /// How far the archive is behind, by the newest event of what it just wrote.

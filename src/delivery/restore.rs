@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::TIMELINE_TOPIC;
-use super::archive::Failure;
-use super::pump::Settled;
+use super::archive::{self, Failure};
+use super::pump::{self, Settled};
 use crate::archive::Archive;
 use crate::cluster::bus::Bus;
 use crate::eventlog::EventLog;
@@ -54,7 +54,10 @@ impl Restore {
             shards.insert(ShardId(shard));
             self.timeline.restore_shard(ShardId(shard), top);
         }
-        let mut replay = self.log.replay(TIMELINE_TOPIC, lookback).await?;
+        let mut replay = self
+            .log
+            .replay(TIMELINE_TOPIC, &[pump::GROUP, archive::GROUP], lookback)
+            .await?;
         loop {
             let records = replay.next(BATCH).await?;
             if records.is_empty() {

@@ -172,7 +172,7 @@ async fn places(log: &EventLog) -> BTreeMap<String, Place> {
 
 async fn read(log: &EventLog, topic: &str) -> Vec<Bytes> {
     let mut replay = log
-        .replay(topic, Duration::from_secs(86_400))
+        .replay(topic, &[], Duration::from_secs(86_400))
         .await
         .unwrap();
     let mut values = Vec::new();

@@ -14,7 +14,6 @@ use super::apply::{Applied, Fate, Reach, Work, apply};
 use super::backoff::Backoff;
 use super::bury::bury;
 use super::chain::Chain;
-use super::meter;
 use super::progress::{Progress, Slot, Ticket};
 use super::pump::{Options, Parts, Settled};
 use super::route::{Fault, Route, route};
@@ -291,8 +290,7 @@ async fn settle(timeline: Timeline, entry: Arc<Entry>, append: Append, ticket: T
         .settled(&entry.room, &entry.source, entry.offset)
         .await
     {
-        tracing::debug!(%error, "an entry could not be marked as settled yet");
-        meter::retried();
+        tracing::warn!(%error, "an entry could not be marked as settled; trying again");
         backoff.wait().await;
     }
     Ok((ticket, Some((entry.shard, entry.shard_position()))))
@@ -322,14 +320,19 @@ async fn maybe<F: Future + Unpin>(future: Option<&mut F>) -> Option<F::Output> {
 mod tests {
     use std::future::pending;
     use std::pin::pin;
+    use std::time::Duration;
 
     use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use sqlx::ConnectOptions as _;
+    use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;
+    use crate::backend::sql::{Database, Options as FileOptions};
     use crate::cluster::bus::Bus;
     use crate::eventlog::{EventLog, Options as LogOptions};
-    use crate::timeline::{Limits, Memory, Range};
-    use crate::types::{Epoch, Position, RoomName, Seq, ShardSeq};
+    use crate::timeline::{Apply, Limits, Memory, Range, Source};
+    use crate::types::{Epoch, EventId, Position, RoomName, Seq, ShardSeq};
 
     struct Fixture {
         log: EventLog,
@@ -340,7 +343,10 @@ mod tests {
 
     impl Fixture {
         async fn new() -> Self {
-            let log = EventLog::memory(LogOptions::default());
+            Self::over(EventLog::memory(LogOptions::default())).await
+        }
+
+        async fn over(log: EventLog) -> Self {
             let timeline = Memory::new(Limits::default());
             let parts = Parts {
                 log: log.clone(),
@@ -362,16 +368,7 @@ mod tests {
         /// Sends one user's events and lets the pump settle them.
         async fn settle(&mut self, count: usize) {
             for _ in 0..count {
-                self.sent += 1;
-                let json = format!(
-                    r#"{{"id":"e{}","type":"MESSAGE_SENT","userId":"ann","conversationId":"1","timestamp":"2026-01-31T12:00:00.000Z","data":{{}}}}"#,
-                    self.sent
-                );
-                self.log
-                    .append("messages", "ann", Bytes::from(json))
-                    .unwrap()
-                    .await
-                    .unwrap();
+                self.send().await;
             }
             let mut never = pin!(pending());
             loop {
@@ -382,6 +379,23 @@ mod tests {
                     return;
                 }
             }
+        }
+
+        async fn send(&mut self) {
+            self.sent += 1;
+            let json = format!(
+                r#"{{"id":"e{}","type":"MESSAGE_SENT","userId":"ann","conversationId":"1","timestamp":"2026-01-31T12:00:00.000Z","data":{{}}}}"#,
+                self.sent
+            );
+            self.log
+                .append("messages", "ann", Bytes::from(json))
+                .unwrap()
+                .await
+                .unwrap();
+        }
+
+        fn top(&self) -> ShardPosition {
+            Timeline::Memory(self.timeline.clone()).shard_top(ShardId(0))
         }
 
         async fn range(&self) -> Range {
@@ -399,6 +413,81 @@ mod tests {
 
     fn room() -> RoomName {
         RoomName::parse("conversation:1").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_record_is_done_only_when_its_entry_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(FileOptions::new(folder.path()))
+            .await
+            .unwrap();
+        let log = EventLog::sql(&database, LogOptions::default())
+            .await
+            .unwrap();
+        let mut fixture = Fixture::over(log).await;
+        fixture.settle(1).await;
+        fixture.send().await;
+        // Somebody else holds the file, so that nothing becomes durable.
+        let file = SqliteConnectOptions::new().filename(folder.path().join("vestibule.db"));
+        let mut holder = file.connect().await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut holder)
+            .await
+            .unwrap();
+        let mut never = pin!(pending());
+        while fixture.top().shard_seq < ShardSeq(2) {
+            let event = fixture.turn.next(never.as_mut()).await;
+            fixture.turn.on(event).await.unwrap();
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+            if let Some(event) = fixture.turn.next(never.as_mut()).now_or_never() {
+                fixture.turn.on(event).await.unwrap();
+            }
+        }
+        assert_eq!(
+            (
+                fixture.turn.progress.changed().count(),
+                fixture.turn.progress.open()
+            ),
+            (0, 1)
+        );
+        sqlx::query("ROLLBACK").execute(&mut holder).await.unwrap();
+        fixture.settle(0).await;
+        database.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_another_owner_left_unsettled_is_produced() {
+        let mut fixture = Fixture::new().await;
+        fixture.send().await;
+        let mut other = fixture.log.consumer("other", &["messages"]).await.unwrap();
+        let record = other.poll(1).await.unwrap().remove(0);
+        let timeline = Timeline::Memory(fixture.timeline.clone());
+        let apply = Apply {
+            room: room(),
+            epoch: Epoch(1),
+            ring_version: 0,
+            source: Source {
+                topic: record.topic,
+                generation: 0,
+                partition: record.partition,
+            },
+            offset: record.offset,
+            prev: None,
+            id: EventId::parse("e1").unwrap(),
+            at: record.at,
+            payload: record.value,
+        };
+        timeline.apply(apply).await.unwrap();
+        fixture.settle(0).await;
+        let mut replay = fixture
+            .log
+            .replay("timeline", &[], Duration::ZERO)
+            .await
+            .unwrap();
+        let produced = Entry::from_json(&replay.next(9).await.unwrap()[0].value).unwrap();
+        assert_eq!(produced.id.as_str(), "e1");
     }
 
     #[tokio::test]
@@ -456,7 +545,7 @@ mod tests {
         let mut drain = pin!(async {
             while fixture
                 .log
-                .replay("messages.dead-letters", std::time::Duration::ZERO)
+                .replay("messages.dead-letters", &[], Duration::ZERO)
                 .await
                 .unwrap()
                 .next(1)

@@ -77,7 +77,9 @@ const HTTP2_PING: Duration = Duration::from_secs(30);
 
 /// Serves an accepted connection until it ends, becomes a session, or the node goes.
 pub async fn serve(router: Rc<Router>, accepted: Accepted) {
-    let Ok((mut stream, peer, permit)) = accepted.open() else { return };
+    let Ok((mut stream, peer, permit)) = accepted.open() else {
+        return;
+    };
     let mut address = peer;
     if router.config.proxy_protocol {
         // Whoever may name a client is as trusted as one who may forward for it.
@@ -94,8 +96,14 @@ pub async fn serve(router: Rc<Router>, accepted: Accepted) {
             }
         }
     }
-    let Some((stream, is_http2)) = secure(&router, stream, Box::new(permit)).await else { return };
-    let peer = Peer { address, is_secure: router.tls.is_some(), is_http2 };
+    let Some((stream, is_http2)) = secure(&router, stream, Box::new(permit)).await else {
+        return;
+    };
+    let peer = Peer {
+        address,
+        is_secure: router.tls.is_some(),
+        is_http2,
+    };
     if peer.is_http2 {
         Box::pin(http2(router, stream, peer)).await;
     } else {
@@ -113,7 +121,10 @@ async fn secure(
         let is_http2 = router.config.http2 && speaks_http2(&stream).await;
         return Some((Stream::plain(stream, permit), is_http2));
     };
-    match tls.accept(stream, router.config.tls.handshake_timeout.get()).await {
+    match tls
+        .accept(stream, router.config.tls.handshake_timeout.get())
+        .await
+    {
         Ok(stream) => {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             Some((Stream::tls(stream, permit), is_http2))
@@ -148,7 +159,9 @@ async fn http1(router: Rc<Router>, stream: Stream, peer: Peer) {
             async move { Ok::<_, Infallible>(router.respond(request, peer).await) }
         })
     };
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let _open = router.drain.hold(Phase::Flushing);
     let result = tokio::select! {
@@ -205,23 +218,38 @@ impl Router {
         let (route, mut response) = self.route(request, peer).await;
         let labels = (route, method, Status::from(response.status()));
         metrics::HTTP_REQUESTS.of(labels).add(1);
-        metrics::HTTP_REQUEST_TIME.of(route).record(started.elapsed());
+        metrics::HTTP_REQUEST_TIME
+            .of(route)
+            .record(started.elapsed());
         let sniff = HeaderValue::from_static("nosniff");
-        response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, sniff);
+        response
+            .headers_mut()
+            .insert(http::header::X_CONTENT_TYPE_OPTIONS, sniff);
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: Peer) -> (Route, Response<Full<Bytes>>) {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> (Route, Response<Full<Bytes>>) {
         let path = request.uri().path();
         let is_transport = self.sessions.is_path(path);
-        let api = self.api.as_ref().filter(|_| path == "/api" || path.starts_with("/api/"));
+        let api = self
+            .api
+            .as_ref()
+            .filter(|_| path == "/api" || path.starts_with("/api/"));
         if !is_transport && api.is_none() {
             return self.page(&request);
         }
         let mut headers = HeaderMap::new();
         if request.method() == Method::OPTIONS && self.cors.is_on() {
             self.cors.preflight(request.headers(), &mut headers);
-            let route = if is_transport { Route::EngineIo } else { Route::Api };
+            let route = if is_transport {
+                Route::EngineIo
+            } else {
+                Route::Api
+            };
             return (route, with(StatusCode::NO_CONTENT, "", headers));
         }
         self.cors.answer(request.headers(), &mut headers);
@@ -231,8 +259,15 @@ impl Router {
             None => {
                 let host = host(&request);
                 let may_upgrade = self.cors.origins.admits(request.headers(), host);
-                let caller = Caller { address, is_secure: peer.is_secure, may_upgrade };
-                (Route::EngineIo, self.sessions.respond(request, caller).await)
+                let caller = Caller {
+                    address,
+                    is_secure: peer.is_secure,
+                    may_upgrade,
+                };
+                (
+                    Route::EngineIo,
+                    self.sessions.respond(request, caller).await,
+                )
             }
         };
         response.headers_mut().extend(headers);
@@ -240,13 +275,19 @@ impl Router {
     }
 
     fn page(&self, request: &Request<Incoming>) -> (Route, Response<Full<Bytes>>) {
-        let tag = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+        let tag = request
+            .headers()
+            .get(IF_NONE_MATCH)
+            .and_then(|value| value.to_str().ok());
         let page = self.page.and_then(|is_development| {
             web::respond(request.method(), request.uri().path(), tag, is_development)
         });
         match page {
             Some(response) => (Route::Page, response.map(Full::new)),
-            None => (Route::Unknown, with(StatusCode::NOT_FOUND, "nothing here\n", HeaderMap::new())),
+            None => (
+                Route::Unknown,
+                with(StatusCode::NOT_FOUND, "nothing here\n", HeaderMap::new()),
+            ),
         }
     }
 }

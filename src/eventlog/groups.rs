@@ -104,6 +104,15 @@ impl Groups {
         self.lock().values().map(|group| group.row).min()
     }
 
+    /// The row before which all of these groups are done; 0 if one has not committed.
+    pub(super) fn low_of(&self, names: &[&str]) -> Option<Row> {
+        let groups = self.lock();
+        names
+            .iter()
+            .map(|name| groups.get(*name).map_or(0, |group| group.row))
+            .min()
+    }
+
     pub(super) fn metadata(&self, name: &str) -> Option<String> {
         self.lock()
             .get(name)

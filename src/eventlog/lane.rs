@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::core::Core;
+use super::meter::Durable;
 use super::queue::{Batch, Pending, Queue};
 use super::recent::{Entry, Row, Tops, slot};
 use super::sql::{self, NewRecord, Old};
@@ -33,6 +34,7 @@ pub(super) struct LogLane {
     topics: Vec<(TopicIndex, Topic)>,
     deleted: u64,
     writes_tops: bool,
+    meter: Durable,
 }
 
 /// Where the log ends when the lane begins.
@@ -58,6 +60,7 @@ impl LogLane {
             topics: Vec::new(),
             deleted: 0,
             writes_tops: false,
+            meter: Durable::default(),
         }
     }
 
@@ -140,10 +143,9 @@ impl LogLane {
         if self.writes_tops {
             self.written = self.next;
         }
-        if let Some(oldest) = records.first() {
-            let names: Vec<_> = records.iter().map(|r| self.core.topics.name(r.topic)).collect();
-            meter::appended(names.iter().map(|name| &**name), oldest.since.elapsed());
-        }
+        records
+            .iter()
+            .for_each(|pending| self.meter.note(pending, &self.core.topics));
         self.queue.release(records.iter());
         let mut told = Vec::with_capacity(records.len());
         let mut entries = Vec::with_capacity(records.len());
@@ -186,7 +188,6 @@ impl LogLane {
             pending.done.send(Ok(())).ok();
         }
         if let Some(trim) = trim {
-            meter::deleted(self.deleted);
             trim.done.send(Ok(self.deleted)).ok();
         }
     }

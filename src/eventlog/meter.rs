@@ -1,23 +1,28 @@
-//! The log's metrics, by name.
-
-use std::time::Duration;
+//! What the log tells about itself.
 
 use super::groups::Lag;
-use crate::telemetry::metrics;
+use super::queue::Pending;
+use super::topics::{TopicIndex, Topics};
+use crate::telemetry::{Count, metrics};
 
-/// Records of a topic that became durable.
-pub(super) fn appended<'a>(topics: impl Iterator<Item = &'a str>, slowest: Duration) {
-    let mut counts: Vec<(&str, u64)> = Vec::new();
-    for topic in topics {
-        // A batch has one or two topics; a map would cost more.
-        match counts.iter_mut().find(|(known, _)| *known == topic) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((topic, 1)),
-        }
-        metrics::EVENTLOG_APPEND_TIME.record(slowest);
+/// Counts what became durable. The series of each topic is kept: finding it takes a lock.
+#[derive(Default)]
+pub(super) struct Durable {
+    topics: Vec<Option<Count>>,
+}
+
+impl Durable {
+    pub(super) fn note(&mut self, pending: &Pending, topics: &Topics) {
+        metrics::EVENTLOG_APPEND_TIME.record(pending.since.elapsed());
+        self.topic(pending.topic, topics).add(1);
     }
-    for (topic, count) in counts {
-        metrics::EVENTLOG_APPENDED.of([topic]).add(count);
+
+    fn topic(&mut self, index: TopicIndex, topics: &Topics) -> &Count {
+        if self.topics.len() <= index {
+            self.topics.resize(index + 1, None);
+        }
+        self.topics[index]
+            .get_or_insert_with(|| metrics::EVENTLOG_APPENDED.of([&topics.name(index)]))
     }
 }
 
@@ -26,14 +31,15 @@ pub(super) fn refused() {
     metrics::EVENTLOG_REFUSED.add(1);
 }
 
-/// Records deleted because they were old.
-pub(super) fn deleted(records: u64) {
-    metrics::EVENTLOG_DELETED.add(records);
+/// Records that wait to become durable.
+pub(super) fn in_flight(records: usize) {
+    metrics::EVENTLOG_INFLIGHT.set(records as f64);
 }
 
 /// How far a group is behind in a partition.
 pub(super) fn lag(lag: &Lag) {
     let partition = lag.partition.to_string();
-    let records = f64::from(u32::try_from(lag.records).unwrap_or(u32::MAX));
-    metrics::EVENTLOG_LAG.of([&lag.group, &lag.topic, &partition]).set(records);
+    metrics::EVENTLOG_LAG
+        .of([&lag.group, &lag.topic, &partition])
+        .set(lag.records as f64);
 }

@@ -266,10 +266,16 @@ impl EventLog {
         Consumer::join(self.clone(), group, topics)
     }
 
-    /// Reads a topic once, without a group: from `lookback` before the oldest record that some
-    /// group has still to commit (or before the newest record, when there is none) up to now.
-    pub async fn replay(&self, topic: &str, lookback: Duration) -> Result<Replay, Error> {
-        Replay::start(self.clone(), topic, lookback).await
+    /// Reads a topic once, without being in a group: up to now, from `lookback` before the oldest
+    /// record that one of these groups has still to commit; from `lookback` before the newest record
+    /// when they have committed all, or none are named.
+    pub async fn replay(
+        &self,
+        topic: &str,
+        groups: &[&str],
+        lookback: Duration,
+    ) -> Result<Replay, Error> {
+        Replay::start(self.clone(), topic, groups, lookback).await
     }
 
     /// How far each group is behind, per partition of the topics it reads.

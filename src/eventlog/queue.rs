@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::groups::Commit;
 use super::topics::TopicIndex;
-use super::{Appended, Error, Patience};
+use super::{Appended, Error, Patience, meter};
 use crate::backend::writer::Bell;
 use crate::telemetry::metrics;
 use crate::types::Timestamp;
@@ -217,6 +217,7 @@ impl Queue {
             load.bytes -= size(pending);
             metrics::EVENTLOG_INFLIGHT.down();
         }
+        meter::in_flight(state.refusable.records + state.patient.records);
     }
 
     /// Puts records back to the front, in their order; they still count.

@@ -105,11 +105,17 @@ impl Replay {
     pub(super) async fn start(
         log: EventLog,
         topic: &str,
+        groups: &[&str],
         lookback: Duration,
     ) -> Result<Self, Error> {
         let (topic, _) = log.core().topics.ensure(topic)?;
         let End { next: end, .. } = *log.core().recent.end().borrow();
-        let low = log.core().groups.low().unwrap_or(end).clamp(1, end);
+        let low = log
+            .core()
+            .groups
+            .low_of(groups)
+            .unwrap_or(end)
+            .clamp(1, end);
         let mut scan = Scan {
             log,
             topics: vec![topic],

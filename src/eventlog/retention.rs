@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use super::{Error, EventLog, meter};
+use crate::telemetry::metrics;
 use crate::types::Timestamp;
 
 /// The task that deletes, and reports how far groups are behind.
@@ -30,6 +31,7 @@ impl Retention {
         loop {
             self.log.lag().iter().for_each(meter::lag);
             let deleted = self.step(Timestamp::from(SystemTime::now())).await;
+            metrics::EVENTLOG_DELETED.add(deleted.as_ref().map_or(0, |count| *count));
             let wait = match deleted {
                 Ok(0) => PAUSE_IDLE,
                 Ok(_) => PAUSE_BUSY,

@@ -17,7 +17,11 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     let context = Arc::clone(context);
     namespace.middleware(move |socket, auth| {
         let context = Arc::clone(&context);
-        async move { enter(&context, &socket, auth.as_deref()).await.map_err(refusal) }
+        async move {
+            enter(&context, &socket, auth.as_deref())
+                .await
+                .map_err(refusal)
+        }
     });
     namespace.on_connect(join_own_rooms);
     namespace.on_disconnecting(|socket, reason| {
@@ -29,41 +33,56 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     });
 }
 
-async fn enter(
-    context: &Context,
-    socket: &Socket,
-    auth: Option<&RawValue>,
-) -> Result<(), Problem> {
+async fn enter(context: &Context, socket: &Socket, auth: Option<&RawValue>) -> Result<(), Problem> {
     let handshake = socket.handshake();
     let credentials = Credentials {
         auth: auth.map(RawValue::get),
         authorization: handshake.header("authorization"),
         cookie: handshake.header("cookie"),
     };
-    let identity = context.authenticator.authenticate(&credentials, now()).await?;
-    let fanout = socket.local().part::<Fanout>()
+    let identity = context
+        .authenticator
+        .authenticate(&credentials, now())
+        .await?;
+    let fanout = socket
+        .local()
+        .part::<Fanout>()
         .ok_or_else(|| Problem::new(Code::Unavailable, "this node is starting; try again"))?;
     tracing::debug!(socket = %socket.id(), user = %identity.user(), "connected");
-    socket.set_data(Session { identity, fanout, typing: Typing::default() });
+    socket.set_data(Session {
+        identity,
+        fanout,
+        typing: Typing::default(),
+    });
     Ok(())
 }
 
 fn refusal(problem: Problem) -> ConnectError {
     metrics::CONNECT_ERRORS.of(problem.code).add(1);
-    ConnectError { data: super::problem_data(&problem), message: problem.message }
+    ConnectError {
+        data: super::problem_data(&problem),
+        message: problem.message,
+    }
 }
 
 /// The user's own room and the announcements for everybody.
 fn join_own_rooms(socket: &Socket) {
     metrics::SOCKETS_OPEN.up();
-    let Some(session) = socket.data::<Session>() else { return };
+    let Some(session) = socket.data::<Session>() else {
+        return;
+    };
     let own = RoomName::parse(&format!("user:{}", session.identity.user()));
     let everybody = RoomName::parse("global:announcements");
     for room in [own, everybody].into_iter().flatten() {
         let (socket, session) = (socket.clone(), Rc::clone(&session));
         socket.clone().spawn(async move {
             // Nothing to catch up: a socket that just came has missed nothing of these.
-            drop(session.fanout.attach(&socket, &room, crate::types::ShardId(0)).await);
+            drop(
+                session
+                    .fanout
+                    .attach(&socket, &room, crate::types::ShardId(0))
+                    .await,
+            );
         });
     }
 }

@@ -55,7 +55,9 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
 }
 
 async fn join(context: &Context, socket: &Socket, mut event: Event) {
-    let Some(session) = socket.data::<Session>() else { return };
+    let Some(session) = socket.data::<Session>() else {
+        return;
+    };
     let ack = event.take_ack();
     if let Err(problem) = try_join(context, socket, &session, (&event, &ack)).await {
         reply::refuse_ack(ack, &problem);
@@ -72,28 +74,47 @@ async fn try_join(
     let after = request.after.as_deref().map(after).transpose()?;
     let room = conversation(&request.conversation_id)?;
     if session.identity.is_expired(now()) {
-        return Err(Problem::new(Code::Unauthenticated, "the token has expired; connect with a new one"));
+        return Err(Problem::new(
+            Code::Unauthenticated,
+            "the token has expired; connect with a new one",
+        ));
     }
     permissions::may_join(&session.identity, &room)?;
     let member = socket.member();
     let was_member = member.is_in(room.as_str());
     if !was_member && member.room_count() >= context.rooms_max {
-        let message = format!("a socket may be in {} rooms; leave one first", context.rooms_max);
+        let message = format!(
+            "a socket may be in {} rooms; leave one first",
+            context.rooms_max
+        );
         return Err(Problem::new(Code::Conflict, message));
     }
     let shard = context.timeline.shard_of(&room);
     let attached = tokio::time::timeout(ATTACH_WITHIN, session.fanout.attach(socket, &room, shard));
     let attached = attached.await.ok().flatten().ok_or_else(|| {
-        Problem::new(Code::Unavailable, "the room cannot be joined right now; try again")
-            .retry_after(Duration::from_secs(1))
+        Problem::new(
+            Code::Unavailable,
+            "the room cannot be joined right now; try again",
+        )
+        .retry_after(Duration::from_secs(1))
     })?;
     // Everything sent to the session waits for this, its pings too.
     let missed = context.history.missed(&room, after, attached.at);
-    let missed = tokio::time::timeout(MISSED_WITHIN, missed).await.unwrap_or_else(|_| {
-        Err(Problem::new(Code::Unavailable, "what was missed cannot be read right now; try again")
+    let missed = tokio::time::timeout(MISSED_WITHIN, missed)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Problem::new(
+                Code::Unavailable,
+                "what was missed cannot be read right now; try again",
+            )
             .retry_after(Duration::from_secs(1)))
-    });
-    let Missed { top, events, reason, next } = match missed {
+        });
+    let Missed {
+        top,
+        events,
+        reason,
+        next,
+    } = match missed {
         Ok(missed) => missed,
         Err(problem) => {
             // Not a member after a refused join, even though it was one for a moment; but who was
@@ -130,8 +151,10 @@ fn after(data: &RawValue) -> Result<Position, Problem> {
 /// `invalid` for an id that is empty, too long or holds control characters.
 pub fn conversation(id: &str) -> Result<RoomName, Problem> {
     if id.is_empty() || id.len() > CONVERSATION_BYTES_MAX {
-        let message =
-            format!("conversationId is {} bytes, allowed are 1 to {CONVERSATION_BYTES_MAX}", id.len());
+        let message = format!(
+            "conversationId is {} bytes, allowed are 1 to {CONVERSATION_BYTES_MAX}",
+            id.len()
+        );
         return Err(Problem::field("conversationId", message));
     }
     RoomName::parse(&format!("conversation:{id}"))

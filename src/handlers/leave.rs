@@ -23,7 +23,8 @@ pub(super) fn register(namespace: &mut Namespace) {
     let received = metrics::EVENTS_RECEIVED.of(["leave:conversation"]);
     namespace.on("leave:conversation", move |socket, event| {
         received.add(1);
-        let room = reply::object(&event).and_then(|request: Request| join::conversation(&request.conversation_id));
+        let room = reply::object(&event)
+            .and_then(|request: Request| join::conversation(&request.conversation_id));
         match room {
             Ok(room) => {
                 if let Some(session) = socket.data::<Session>() {
@@ -31,7 +32,10 @@ pub(super) fn register(namespace: &mut Namespace) {
                 }
                 // Leaving a room twice is no mistake: the answer may have been lost.
                 socket.leave(room.as_str());
-                event.ack(Json(Left { ok: true, room: &room }));
+                event.ack(Json(Left {
+                    ok: true,
+                    room: &room,
+                }));
             }
             Err(problem) => reply::refuse(event, &problem),
         }

@@ -49,7 +49,12 @@ fn publish(
             match done {
                 Ok(appended) => {
                     if let Some(ack) = ack {
-                        ack.send(Json(Accepted { ok: true, id: &id, room: &room, at: appended.at }));
+                        ack.send(Json(Accepted {
+                            ok: true,
+                            id: &id,
+                            room: &room,
+                            at: appended.at,
+                        }));
                     }
                 }
                 Err(problem) => reply::refuse_ack(ack, &problem),

@@ -92,7 +92,11 @@ pub fn envelope(
         let message = "the token has expired; connect with a new one";
         return Err(Problem::new(Code::Unauthenticated, message));
     }
-    let author = Author { user: identity.user().clone(), at: now(), random: rand::random() };
+    let author = Author {
+        user: identity.user().clone(),
+        at: now(),
+        random: rand::random(),
+    };
     let (envelope, room) = form(row, author, data)?;
     permissions::may_send(identity, &room)?;
     Ok((envelope, room))

@@ -20,7 +20,9 @@ pub(super) fn payload(event: &Event) -> Result<Box<RawValue>, Problem> {
         let message = format!("{} takes JSON only, no binary attachments", event.name());
         return Err(Problem::new(Code::Invalid, message));
     }
-    event.raw(0).ok_or_else(|| Problem::new(Code::Invalid, "the payload is missing"))
+    event
+        .raw(0)
+        .ok_or_else(|| Problem::new(Code::Invalid, "the payload is missing"))
 }
 
 /// An event's argument as an object of this shape.
@@ -43,14 +45,20 @@ pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
 /// Answers a refused event, when the client waits for an answer.
 pub(super) fn refuse(event: Event, problem: &Problem) {
     metrics::EVENT_ERRORS.of(problem.code).add(1);
-    event.ack(Json(Refusal { ok: false, error: problem }));
+    event.ack(Json(Refusal {
+        ok: false,
+        error: problem,
+    }));
 }
 
 /// Answers a refused event whose answer was taken out.
 pub(super) fn refuse_ack(ack: Option<Ack>, problem: &Problem) {
     metrics::EVENT_ERRORS.of(problem.code).add(1);
     if let Some(ack) = ack {
-        ack.send(Json(Refusal { ok: false, error: problem }));
+        ack.send(Json(Refusal {
+            ok: false,
+            error: problem,
+        }));
     }
 }
 

@@ -69,7 +69,9 @@ impl Typing {
 
 impl Notice {
     fn tell(&self, socket: &Socket, view: &View) {
-        let Ok(data) = RawValue::from_string(view.json.clone()) else { return };
+        let Ok(data) = RawValue::from_string(view.json.clone()) else {
+            return;
+        };
         let dropped = self.bus.publish_ephemeral(Arc::new(Ephemeral {
             room: self.room.clone(),
             event: Arc::clone(&view.event),
@@ -86,7 +88,9 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, event:
     namespace.on(event, move |socket, event| {
         received.add(1);
         let row = context.catalogue.by_client(&name);
-        let (Some(session), Some(row)) = (socket.data::<Session>(), row) else { return };
+        let (Some(session), Some(row)) = (socket.data::<Session>(), row) else {
+            return;
+        };
         match relay(&context, row, (socket, &session), &event) {
             Ok(()) => event.ack(Json(Done { ok: true })),
             Err(problem) => reply::refuse(event, &problem),
@@ -109,8 +113,15 @@ fn relay(
         return Ok(());
     }
     let started = shown(&context.catalogue, &envelope)?;
-    let ended = Envelope { kind: STOP.to_owned(), ..envelope };
-    let notice = Notice { bus: context.bus.clone(), room, ended: shown(&context.catalogue, &ended)? };
+    let ended = Envelope {
+        kind: STOP.to_owned(),
+        ..envelope
+    };
+    let notice = Notice {
+        bus: context.bus.clone(),
+        room,
+        ended: shown(&context.catalogue, &ended)?,
+    };
     start(context.typing_for, (socket, session), notice, &started)
 }
 
@@ -138,7 +149,13 @@ fn start(
             let message = format!("typing in {ROOMS_MAX} conversations at once is enough");
             return Err(Problem::new(Code::RateLimited, message).retry_after(lasts));
         }
-        rooms.insert(key.clone(), Active { until, notice: notice.clone() });
+        rooms.insert(
+            key.clone(),
+            Active {
+                until,
+                notice: notice.clone(),
+            },
+        );
     }
     notice.tell(socket, started);
     if !session.typing.timed.borrow_mut().insert(key.clone()) {
@@ -147,7 +164,12 @@ fn start(
     let (socket, session) = (socket.clone(), Rc::clone(session));
     socket.clone().spawn(async move {
         loop {
-            let until = session.typing.rooms.borrow().get(&key).map(|active| active.until);
+            let until = session
+                .typing
+                .rooms
+                .borrow()
+                .get(&key)
+                .map(|active| active.until);
             let Some(until) = until else { break };
             if Instant::now() >= until {
                 break;

@@ -37,22 +37,36 @@ pub fn payload(data: &[u8]) {
             other => panic!("{other:?}"),
         }
     }
-    drop(Query::parse(&text, &[Transport::Polling, Transport::WebSocket]));
+    drop(Query::parse(
+        &text,
+        &[Transport::Polling, Transport::WebSocket],
+    ));
 }
 
 /// A Socket.IO packet, and binary messages behind it.
 pub fn packet(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let Ok(decoded) = decode::packet(&text) else { return };
+    let Ok(decoded) = decode::packet(&text) else {
+        return;
+    };
     if decoded.attachments() > 0
         && let Ok(mut assembler) = Assembler::new(&text, &decoded, (10, 1 << 16))
     {
         let all = (0..decoded.attachments()).map(|_| assembler.add(Bytes::from_static(b"x")));
         let last = all.last().expect("there is at least one");
-        assert!(last.expect("they are small").is_some(), "the last completes the packet");
+        assert!(
+            last.expect("they are small").is_some(),
+            "the last completes the packet"
+        );
     }
     match decoded {
-        Decoded::Event { namespace, ack, name, args, attachments: 0 } => {
+        Decoded::Event {
+            namespace,
+            ack,
+            name,
+            args,
+            attachments: 0,
+        } => {
             let ack = ack.and_then(|id| u32::try_from(id).ok());
             let frame = encode::event(namespace, ack, &name, args, &[]);
             let sent = text_of(&frame);
@@ -62,9 +76,17 @@ pub fn packet(data: &[u8]) {
                 other => panic!("{sent}: {other:?}"),
             }
         }
-        Decoded::Ack { namespace, id, args, attachments: 0 } => {
+        Decoded::Ack {
+            namespace,
+            id,
+            args,
+            attachments: 0,
+        } => {
             let sent = text_of(&encode::ack(namespace, id, args, &[]));
-            assert!(matches!(decode::packet(&sent), Ok(Decoded::Ack { .. })), "{sent}");
+            assert!(
+                matches!(decode::packet(&sent), Ok(Decoded::Ack { .. })),
+                "{sent}"
+            );
         }
         _ => {}
     }
@@ -94,7 +116,9 @@ pub fn session(data: &[u8], start: Instant) {
         now += Duration::from_millis(u64::from(byte >> 4) * 8);
         let text = [b'0' + (byte >> 4) % 8, b'p'];
         let text = std::str::from_utf8(&text).expect("it is ASCII");
-        let Ok(packet) = packet::decode(text) else { continue };
+        let Ok(packet) = packet::decode(text) else {
+            continue;
+        };
         match byte & 0xf {
             0 => drop(session.get()),
             1 => session.parked(),
@@ -124,12 +148,17 @@ pub fn session(data: &[u8], start: Instant) {
 mod tests {
     use super::*;
 
+    type Target<'a> = (&'a str, &'a dyn Fn(&[u8]));
+
     #[test]
     fn every_seed_is_taken() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/");
         let start = Instant::now();
-        let targets: [(&str, &dyn Fn(&[u8])); 3] =
-            [("payload", &payload), ("packet", &packet), ("session", &|data| session(data, start))];
+        let targets: [Target<'_>; 3] = [
+            ("payload", &payload),
+            ("packet", &packet),
+            ("session", &|data| session(data, start)),
+        ];
         for (folder, target) in targets {
             let mut count = 0;
             for file in std::fs::read_dir(format!("{root}{folder}")).unwrap() {

@@ -41,7 +41,10 @@ impl Frame {
     #[must_use]
     pub fn group(pieces: &[&str], attachments: &[Bytes]) -> Self {
         let length = pieces.iter().map(|piece| piece.len()).sum();
-        let total = attachments.iter().map(|data| HEADER_MAX + data.len()).sum::<usize>();
+        let total = attachments
+            .iter()
+            .map(|data| HEADER_MAX + data.len())
+            .sum::<usize>();
         let mut bytes = BytesMut::with_capacity(HEADER_MAX + length + total);
         put_header(&mut bytes, TEXT, length);
         for piece in pieces {
@@ -92,7 +95,10 @@ impl Frame {
 
     /// Bytes on the wire.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a frame has at least its header")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a frame has at least its header"
+    )]
     pub const fn len(&self) -> usize {
         self.0.len()
     }

@@ -101,8 +101,8 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{CloseReason, SocketId};
     use crate::rooms::outbox::{Limits, Link, Outbox};
+    use crate::types::{CloseReason, SocketId};
 
     struct Always;
 
@@ -126,7 +126,10 @@ mod tests {
         let link: Rc<dyn Link> = Rc::new(Always);
         let members: Vec<_> = (0..3)
             .map(|n| {
-                let outbox = Outbox::new(Limits { frames_max: 4, bytes_max: 1000 });
+                let outbox = Outbox::new(Limits {
+                    frames_max: 4,
+                    bytes_max: 1000,
+                });
                 outbox.connect(Rc::downgrade(&link));
                 let id = SocketId::parse(&format!("socket-------------{n}")).unwrap();
                 let member = Member::new(id, NamespaceId(0), outbox);
@@ -146,10 +149,23 @@ mod tests {
         RoomName::parse(name).unwrap()
     }
 
-    fn send(fixture: &Fixture, to: Vec<RoomName>, except: Vec<RoomName>, is_volatile: bool) -> [usize; 3] {
-        let reach = Reach { namespace: NamespaceId(0), to, except };
+    fn send(
+        fixture: &Fixture,
+        to: Vec<RoomName>,
+        except: Vec<RoomName>,
+        is_volatile: bool,
+    ) -> [usize; 3] {
+        let reach = Reach {
+            namespace: NamespaceId(0),
+            to,
+            except,
+        };
         let frame = Frame::text(&["4x"]);
-        fixture.hub.broadcast(&Broadcast { reach, frame, is_volatile });
+        fixture.hub.broadcast(&Broadcast {
+            reach,
+            frame,
+            is_volatile,
+        });
         [0, 1, 2].map(|n| std::iter::from_fn(|| fixture.members[n].outbox().pop()).count())
     }
 
@@ -157,19 +173,37 @@ mod tests {
     fn a_member_of_several_target_rooms_gets_it_once() {
         let fixture = fixture();
         assert_eq!(send(&fixture, vec![room("a")], vec![], false), [1, 1, 0]);
-        assert_eq!(send(&fixture, vec![room("a"), room("b")], vec![], false), [1, 1, 1]);
+        assert_eq!(
+            send(&fixture, vec![room("a"), room("b")], vec![], false),
+            [1, 1, 1]
+        );
         assert_eq!(send(&fixture, vec![], vec![], false), [1, 1, 1]);
-        assert_eq!(send(&fixture, vec![room("nobody")], vec![], false), [0, 0, 0]);
+        assert_eq!(
+            send(&fixture, vec![room("nobody")], vec![], false),
+            [0, 0, 0]
+        );
     }
 
     #[test]
     fn except_rooms_and_sockets_are_left_out() {
         let fixture = fixture();
         let second = room(fixture.members[1].id().as_str());
-        assert_eq!(send(&fixture, vec![], vec![second.clone()], false), [1, 0, 1]);
-        assert_eq!(send(&fixture, vec![room("a")], vec![room("b")], false), [1, 0, 0]);
-        assert_eq!(send(&fixture, vec![second.clone()], vec![], false), [0, 1, 0]);
-        assert_eq!(send(&fixture, vec![second.clone()], vec![second], false), [0, 0, 0]);
+        assert_eq!(
+            send(&fixture, vec![], vec![second.clone()], false),
+            [1, 0, 1]
+        );
+        assert_eq!(
+            send(&fixture, vec![room("a")], vec![room("b")], false),
+            [1, 0, 0]
+        );
+        assert_eq!(
+            send(&fixture, vec![second.clone()], vec![], false),
+            [0, 1, 0]
+        );
+        assert_eq!(
+            send(&fixture, vec![second.clone()], vec![second], false),
+            [0, 0, 0]
+        );
     }
 
     #[test]
@@ -177,16 +211,28 @@ mod tests {
         let fixture = fixture();
         let second = room(fixture.members[1].id().as_str());
         fixture.hub.join(&fixture.members[0], &second);
-        assert_eq!(send(&fixture, vec![second.clone()], vec![], false), [1, 1, 0]);
-        assert_eq!(send(&fixture, vec![], vec![second.clone()], false), [0, 0, 1]);
+        assert_eq!(
+            send(&fixture, vec![second.clone()], vec![], false),
+            [1, 1, 0]
+        );
+        assert_eq!(
+            send(&fixture, vec![], vec![second.clone()], false),
+            [0, 0, 1]
+        );
         fixture.hub.join(&fixture.members[1], &second);
-        assert_eq!(send(&fixture, vec![second], vec![], false), [1, 1, 0], "each once");
+        assert_eq!(
+            send(&fixture, vec![second], vec![], false),
+            [1, 1, 0],
+            "each once"
+        );
     }
 
     #[test]
     fn volatile_frames_go_only_where_nothing_waits() {
         let fixture = fixture();
-        fixture.hub.send(fixture.members[0].outbox(), Frame::text(&["4first"]));
+        fixture
+            .hub
+            .send(fixture.members[0].outbox(), Frame::text(&["4first"]));
         assert_eq!(send(&fixture, vec![room("a")], vec![], true), [1, 1, 0]);
         assert_eq!(fixture.hub.take_counts().dropped, 1);
         assert_eq!(Rc::weak_count(&fixture.link), 3);
@@ -196,7 +242,9 @@ mod tests {
     fn slow_socket_is_reported_when_its_outbox_fills() {
         let fixture = fixture();
         for _ in 0..5 {
-            fixture.hub.send(fixture.members[0].outbox(), Frame::text(&["4x"]));
+            fixture
+                .hub
+                .send(fixture.members[0].outbox(), Frame::text(&["4x"]));
         }
         assert!(fixture.members[0].outbox().is_closed());
         assert_eq!(fixture.hub.take_counts().overflows, 1);

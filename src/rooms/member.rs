@@ -60,7 +60,11 @@ impl Member {
 
     /// The rooms it is in.
     pub fn rooms(&self) -> Vec<crate::types::RoomName> {
-        self.seats.borrow().iter().map(|seat| seat.room.name().clone()).collect()
+        self.seats
+            .borrow()
+            .iter()
+            .map(|seat| seat.room.name().clone())
+            .collect()
     }
 
     /// How many rooms it is in.
@@ -70,7 +74,10 @@ impl Member {
 
     /// True when it is in the room.
     pub fn is_in(&self, room: &str) -> bool {
-        self.seats.borrow().iter().any(|seat| seat.room.name().as_str() == room)
+        self.seats
+            .borrow()
+            .iter()
+            .any(|seat| seat.room.name().as_str() == room)
     }
 
     /// Ties the member to the socket it stands for.

@@ -133,7 +133,9 @@ impl Outbox {
     /// Keeps live frames back until the returned guard is released or dropped.
     pub fn hold(self: &Rc<Self>) -> Hold {
         self.queue.borrow_mut().holds += 1;
-        Hold { outbox: Some(Rc::clone(self)) }
+        Hold {
+            outbox: Some(Rc::clone(self)),
+        }
     }
 
     /// Sends what it can now.
@@ -185,7 +187,11 @@ impl Outbox {
     }
 
     /// The oldest frames, at most `count`, still in the queue.
-    pub fn peek<R>(&self, count: usize, read: impl FnOnce(&mut dyn Iterator<Item = &Frame>) -> R) -> R {
+    pub fn peek<R>(
+        &self,
+        count: usize,
+        read: impl FnOnce(&mut dyn Iterator<Item = &Frame>) -> R,
+    ) -> R {
         read(&mut self.queue.borrow().ready.iter().take(count))
     }
 
@@ -268,7 +274,10 @@ mod tests {
     }
 
     fn outbox(frames_max: usize, bytes_max: usize) -> Rc<Outbox> {
-        Outbox::new(Limits { frames_max, bytes_max })
+        Outbox::new(Limits {
+            frames_max,
+            bytes_max,
+        })
     }
 
     #[test]

@@ -33,7 +33,10 @@ impl IntoArgs for Args {
 
 impl<T: Serialize> IntoArgs for Json<T> {
     fn into_args(self) -> Args {
-        Args { json: encode(&self.0), attachments: Vec::new() }
+        Args {
+            json: encode(&self.0),
+            attachments: Vec::new(),
+        }
     }
 }
 
@@ -74,6 +77,9 @@ mod tests {
     fn tuples_become_the_inside_of_an_array() {
         assert_eq!((&(1, "two", [3])).into_args().json, r#"1,"two",[3]"#);
         assert_eq!(().into_args().json, "");
-        assert_eq!(Json(serde_json::json!({"a": 1})).into_args().json, r#"{"a":1}"#);
+        assert_eq!(
+            Json(serde_json::json!({"a": 1})).into_args().json,
+            r#"{"a":1}"#
+        );
     }
 }

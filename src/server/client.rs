@@ -76,6 +76,10 @@ impl Drop for Permit {
     }
 }
 
+/// CONNECTs of one session in its life. Each asks who the user is and joins rooms; an application
+/// that leaves and enters that often opens a new session.
+const CONNECTS_MAX: u32 = 256;
+
 /// The sockets of one session and what its packets do.
 pub struct Client {
     me: Weak<Self>,
@@ -87,6 +91,7 @@ pub struct Client {
     pending: RefCell<Option<Box<Assembler>>>,
     has_joined: Cell<bool>,
     is_closed: Cell<bool>,
+    connects: Cell<u32>,
 }
 
 impl Client {
@@ -103,6 +108,7 @@ impl Client {
             pending: RefCell::default(),
             has_joined: Cell::new(false),
             is_closed: Cell::new(false),
+            connects: Cell::new(0),
         })
     }
 
@@ -228,7 +234,9 @@ impl Client {
 
     /// Bare Engine.IO, when that is what this server speaks.
     fn answer_raw(&self, message: impl FnOnce() -> Message) -> bool {
-        let Some(raw) = &self.local.server().raw else { return false };
+        let Some(raw) = &self.local.server().raw else {
+            return false;
+        };
         let frame = match raw(message()) {
             Some(Message::Text(text)) => Frame::text(&["4", &text]),
             Some(Message::Binary(data)) => Frame::binary(&data),
@@ -248,7 +256,13 @@ impl Client {
                 self.forget(&socket);
                 Ok(())
             }
-            Decoded::Event { namespace, ack, name, args, .. } => {
+            Decoded::Event {
+                namespace,
+                ack,
+                name,
+                args,
+                ..
+            } => {
                 let socket = self.joined(namespace)?;
                 let permit = Permit::new(&self.flow);
                 let answer = match ack {
@@ -259,8 +273,16 @@ impl Client {
                 Ok(())
             }
             Decoded::Nothing { namespace } => self.joined(namespace).map(drop),
-            Decoded::Ack { namespace, id, args, .. } => {
-                let args = Args { json: (*args).to_owned(), attachments };
+            Decoded::Ack {
+                namespace,
+                id,
+                args,
+                ..
+            } => {
+                let args = Args {
+                    json: (*args).to_owned(),
+                    attachments,
+                };
                 self.joined(namespace)?.answered(*id, args);
                 Ok(())
             }
@@ -270,12 +292,26 @@ impl Client {
     /// The socket of a namespace that was joined; anything else breaks the protocol.
     fn joined(&self, namespace: &str) -> Result<Socket, CloseReason> {
         let sockets = self.sockets.borrow();
-        let found = sockets.iter().find(|socket| socket.namespace() == namespace);
-        found.filter(|socket| socket.is_connected()).cloned().ok_or(CloseReason::ForcedClose)
+        let found = sockets
+            .iter()
+            .find(|socket| socket.namespace() == namespace);
+        found
+            .filter(|socket| socket.is_connected())
+            .cloned()
+            .ok_or(CloseReason::ForcedClose)
     }
 
     fn connect(&self, name: &str, auth: Option<&str>) -> Result<(), CloseReason> {
-        if self.sockets.borrow().iter().any(|socket| socket.namespace() == name) {
+        if self
+            .sockets
+            .borrow()
+            .iter()
+            .any(|socket| socket.namespace() == name)
+        {
+            return Err(CloseReason::ForcedClose);
+        }
+        self.connects.set(self.connects.get() + 1);
+        if self.connects.get() > CONNECTS_MAX {
             return Err(CloseReason::ForcedClose);
         }
         let Some(namespace) = self.local.server().find(name) else {
@@ -318,7 +354,11 @@ impl Client {
         }
         socket.enter();
         self.has_joined.set(true);
-        socket.send_frame(encode::connect(socket.namespace(), socket.id().as_str(), None));
+        socket.send_frame(encode::connect(
+            socket.namespace(),
+            socket.id().as_str(),
+            None,
+        ));
         // The answer leaves alone: clients that wait for "the next frame" lose one of two frames
         // that arrive in the same read.
         self.outbox.flush();

@@ -26,7 +26,13 @@ impl Event {
             Answer::Expected(ack) => (Some(ack), None),
             Answer::None(permit) => (None, Some(permit)),
         };
-        Self { name: name.into(), args: args.into(), attachments, ack, _permit: permit }
+        Self {
+            name: name.into(),
+            args: args.into(),
+            attachments,
+            ack,
+            _permit: permit,
+        }
     }
 
     /// The event's name; a numeric one as its digits.
@@ -44,7 +50,10 @@ impl Event {
     /// The arguments as they can be sent on, attachments included.
     #[must_use]
     pub fn to_args(&self) -> Args {
-        Args { json: self.args.clone().into(), attachments: self.attachments.clone() }
+        Args {
+            json: self.args.clone().into(),
+            attachments: self.attachments.clone(),
+        }
     }
 
     /// True when the event carries binary data.
@@ -68,10 +77,16 @@ impl Event {
     pub fn arg<T: DeserializeOwned>(&self, index: usize) -> Result<T, Problem> {
         let position = index + 1;
         let raw = self.raw(index).ok_or_else(|| {
-            Problem::field(format!("argument {position}"), format!("argument {position} is missing"))
+            Problem::field(
+                format!("argument {position}"),
+                format!("argument {position} is missing"),
+            )
         })?;
         serde_json::from_str(raw.get()).map_err(|error| {
-            Problem::field(format!("argument {position}"), format!("argument {position}: {error}"))
+            Problem::field(
+                format!("argument {position}"),
+                format!("argument {position}: {error}"),
+            )
         })
     }
 
@@ -109,7 +124,11 @@ pub struct Ack {
 
 impl Ack {
     pub(super) const fn new(socket: Socket, id: u64, permit: Permit) -> Self {
-        Self { socket, id, _permit: permit }
+        Self {
+            socket,
+            id,
+            _permit: permit,
+        }
     }
 
     /// Answers.
@@ -120,6 +139,11 @@ impl Ack {
     /// The answer as a frame, for a caller who decides when it goes out.
     pub fn frame(&self, args: impl IntoArgs) -> crate::protocol::frame::Frame {
         let Args { json, attachments } = args.into_args();
-        crate::protocol::socketio::encode::ack(self.socket.namespace(), self.id, &json, &attachments)
+        crate::protocol::socketio::encode::ack(
+            self.socket.namespace(),
+            self.id,
+            &json,
+            &attachments,
+        )
     }
 }

@@ -50,7 +50,13 @@ impl Handshake {
                 headers.extend([name, ": ", value, "\n"]);
             }
         }
-        Self { address, is_secure, at, query: query.into(), headers: headers.into_boxed_str() }
+        Self {
+            address,
+            is_secure,
+            at,
+            query: query.into(),
+            headers: headers.into_boxed_str(),
+        }
     }
 
     /// The query string as it was sent.
@@ -62,7 +68,10 @@ impl Handshake {
     /// The first header of this name (lower case).
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.lines().find_map(|line| line.split_once(": ").filter(|(n, _)| *n == name)).map(|(_, value)| value)
+        self.headers
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(n, _)| *n == name))
+            .map(|(_, value)| value)
     }
 }
 
@@ -72,7 +81,11 @@ mod tests {
 
     #[test]
     fn headers_are_found_by_name() {
-        let pairs = [("origin", "https://a.example"), ("upgrade", "websocket"), ("cookie", "a: b")];
+        let pairs = [
+            ("origin", "https://a.example"),
+            ("upgrade", "websocket"),
+            ("cookie", "a: b"),
+        ];
         let handshake = Handshake::new(
             [127, 0, 0, 1].into(),
             false,

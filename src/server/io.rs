@@ -71,7 +71,10 @@ impl Io {
     pub(super) fn emitter(&self, namespace: NamespaceId) -> Emitter {
         Emitter {
             io: self.clone(),
-            reach: Reach { namespace, ..Reach::default() },
+            reach: Reach {
+                namespace,
+                ..Reach::default()
+            },
             is_volatile: false,
             is_nowhere: false,
             has_bad_target: false,
@@ -130,14 +133,21 @@ impl Emitter {
     /// [`Overloaded`] when a worker could not take it; the others did.
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<(), Overloaded> {
         let Args { json, attachments } = args.into_args();
-        self.send(encode::event(self.namespace_name(), None, event, &json, &attachments))
+        self.send(encode::event(
+            self.namespace_name(),
+            None,
+            event,
+            &json,
+            &attachments,
+        ))
     }
 
     /// Emits an event whose arguments are JSON text already, separated by commas. The text must be
     /// valid: it comes from [`super::Event::rest`] or an encoder.
     pub fn emit_raw(&self, event: &str, args: &str) {
         // A full worker queue loses this for its members: who needs to know uses `emit`.
-        self.send(encode::event(self.namespace_name(), None, event, args, &[])).unwrap_or_default();
+        self.send(encode::event(self.namespace_name(), None, event, args, &[]))
+            .unwrap_or_default();
     }
 
     /// Has every reached socket join a room.
@@ -185,11 +195,12 @@ impl Emitter {
         })
     }
 
-    fn each(
-        &self,
-        act: impl Fn(&Rc<Local>) + Send + Sync + 'static,
-    ) -> Result<(), Overloaded> {
-        if self.is_nobody() { Ok(()) } else { self.io.order(&Order::Run(Arc::new(act))) }
+    fn each(&self, act: impl Fn(&Rc<Local>) + Send + Sync + 'static) -> Result<(), Overloaded> {
+        if self.is_nobody() {
+            Ok(())
+        } else {
+            self.io.order(&Order::Run(Arc::new(act)))
+        }
     }
 
     const fn is_nobody(&self) -> bool {
@@ -205,7 +216,11 @@ impl Emitter {
             return Ok(());
         }
         let (reach, is_volatile) = (self.reach.clone(), self.is_volatile);
-        self.io.order(&Order::Broadcast(Box::new(Broadcast { reach, frame, is_volatile })))
+        self.io.order(&Order::Broadcast(Box::new(Broadcast {
+            reach,
+            frame,
+            is_volatile,
+        })))
     }
 }
 

@@ -42,7 +42,11 @@ impl Lanes {
     pub(super) fn new(count: usize, capacity: usize) -> Self {
         let queues = Mutex::new((0..count).map(|_| VecDeque::new()).collect());
         let bells = (0..count).map(|_| Notify::new()).collect();
-        Self(Arc::new(Inner { queues, bells, capacity }))
+        Self(Arc::new(Inner {
+            queues,
+            bells,
+            capacity,
+        }))
     }
 
     /// Gives an order to every worker but `own`, and returns what `own` has to apply before it.
@@ -75,7 +79,10 @@ impl Lanes {
     /// What waits for a worker.
     pub(super) fn take(&self, index: usize) -> VecDeque<Order> {
         let mut queues = self.0.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.get_mut(index).map(std::mem::take).unwrap_or_default()
+        queues
+            .get_mut(index)
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Resolves when something was given to a worker. Cancel-safe.

@@ -37,7 +37,13 @@ impl Mailboxes {
                 (sender, Worker { index, inbox })
             })
             .unzip();
-        (Self { senders: senders.into(), lanes: Lanes::new(count, capacity) }, workers)
+        (
+            Self {
+                senders: senders.into(),
+                lanes: Lanes::new(count, capacity),
+            },
+            workers,
+        )
     }
 
     /// One sender for each worker, in their order.
@@ -202,7 +208,10 @@ impl Local {
     /// What was provided under this type.
     #[must_use]
     pub fn part<T: 'static>(&self) -> Option<Rc<T>> {
-        self.parts.borrow().iter().find_map(|part| Rc::clone(part).downcast().ok())
+        self.parts
+            .borrow()
+            .iter()
+            .find_map(|part| Rc::clone(part).downcast().ok())
     }
 
     /// A new public socket id: 20 random characters.

@@ -23,7 +23,10 @@ pub struct ConnectError {
 impl ConnectError {
     /// An error with a message only.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), data: None }
+        Self {
+            message: message.into(),
+            data: None,
+        }
     }
 }
 
@@ -62,7 +65,8 @@ impl Namespace {
         F: Fn(Socket, Option<Box<RawValue>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + 'static,
     {
-        self.middlewares.push(Box::new(move |socket, auth| Box::pin(check(socket, auth))));
+        self.middlewares
+            .push(Box::new(move |socket, auth| Box::pin(check(socket, auth))));
         self
     }
 
@@ -72,7 +76,8 @@ impl Namespace {
         event: &str,
         handler: impl Fn(&Socket, Event) + Send + Sync + 'static,
     ) -> &mut Self {
-        self.handlers.insert(event.into(), Handler::Now(Box::new(handler)));
+        self.handlers
+            .insert(event.into(), Handler::Now(Box::new(handler)));
         self
     }
 
@@ -85,12 +90,16 @@ impl Namespace {
         let handler = move |socket, event| -> LocalBoxFuture<'static, ()> {
             Box::pin(handler(socket, event))
         };
-        self.handlers.insert(event.into(), Handler::Later(Box::new(handler)));
+        self.handlers
+            .insert(event.into(), Handler::Later(Box::new(handler)));
         self
     }
 
     /// Runs this for events that have no handler. Without one they are ignored.
-    pub fn on_any(&mut self, handler: impl Fn(&Socket, Event) + Send + Sync + 'static) -> &mut Self {
+    pub fn on_any(
+        &mut self,
+        handler: impl Fn(&Socket, Event) + Send + Sync + 'static,
+    ) -> &mut Self {
         self.fallback = Some(Handler::Now(Box::new(handler)));
         self
     }
@@ -152,25 +161,39 @@ impl Server {
     pub fn namespace(self, name: &str, build: impl FnOnce(&mut Namespace)) -> Self {
         let mut all = (*self.namespaces).clone();
         let id = NamespaceId(u16::try_from(all.len()).expect("fewer than 65,536 namespaces"));
-        let mut namespace = Namespace { id, name: name.into(), ..Namespace::default() };
+        let mut namespace = Namespace {
+            id,
+            name: name.into(),
+            ..Namespace::default()
+        };
         build(&mut namespace);
         all.push(Arc::new(namespace));
-        Self { namespaces: Arc::new(all), ..self }
+        Self {
+            namespaces: Arc::new(all),
+            ..self
+        }
     }
 
     /// Speaks bare Engine.IO instead of Socket.IO: each message is given to `answer`, and what that
     /// returns is sent back.
     #[must_use]
     pub fn raw(self, answer: impl Fn(Message) -> Option<Message> + Send + Sync + 'static) -> Self {
-        Self { raw: Some(Arc::new(answer)), ..self }
+        Self {
+            raw: Some(Arc::new(answer)),
+            ..self
+        }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&Arc<Namespace>> {
-        self.namespaces.iter().find(|namespace| &*namespace.name == name)
+        self.namespaces
+            .iter()
+            .find(|namespace| &*namespace.name == name)
     }
 
     pub(super) fn name_of(&self, id: NamespaceId) -> Option<&str> {
-        self.namespaces.get(usize::from(id.0)).map(|namespace| &*namespace.name)
+        self.namespaces
+            .get(usize::from(id.0))
+            .map(|namespace| &*namespace.name)
     }
 
     /// How many namespaces there are.

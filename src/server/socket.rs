@@ -191,7 +191,11 @@ impl Socket {
     /// Everybody in the namespace, without this socket.
     #[must_use]
     pub fn broadcast(&self) -> Emitter {
-        self.0.local.io().emitter(self.0.namespace.id).except(self.id().as_str())
+        self.0
+            .local
+            .io()
+            .emitter(self.0.namespace.id)
+            .except(self.id().as_str())
     }
 
     /// Everybody in the namespace, this socket included.
@@ -203,7 +207,13 @@ impl Socket {
     /// Sends an event to this socket.
     pub fn emit(&self, event: &str, args: impl IntoArgs) {
         let Args { json, attachments } = args.into_args();
-        self.send_frame(encode::event(self.namespace(), None, event, &json, &attachments));
+        self.send_frame(encode::event(
+            self.namespace(),
+            None,
+            event,
+            &json,
+            &attachments,
+        ));
     }
 
     /// Sends an event whose arguments are JSON text already, separated by commas.
@@ -216,11 +226,17 @@ impl Socket {
         if self.is_connected() {
             let Args { json, attachments } = args.into_args();
             let frame = encode::event(self.namespace(), None, event, &json, &attachments);
-            self.0.local.hub().send_volatile(self.0.member.outbox(), frame);
+            self.0
+                .local
+                .hub()
+                .send_volatile(self.0.member.outbox(), frame);
         }
     }
 
     /// Sends an event and waits for the client's answer.
+    ///
+    /// From a handler, call it in a task of [`Socket::spawn`] and let the handler return: while all
+    /// places for events in flight are taken the session is not read, and no answer can come.
     ///
     /// # Errors
     /// [`AckError`] when it did not come in time or the socket ended.
@@ -236,7 +252,13 @@ impl Socket {
         let (sender, answer) = oneshot::channel();
         let id = self.expect_ack(sender);
         let Args { json, attachments } = args.into_args();
-        self.send_frame(encode::event(self.namespace(), Some(id), event, &json, &attachments));
+        self.send_frame(encode::event(
+            self.namespace(),
+            Some(id),
+            event,
+            &json,
+            &attachments,
+        ));
         let _expected = Expected { socket: self, id };
         match tokio::time::timeout(timeout, answer).await {
             Ok(answer) => answer.map_err(|_| AckError::Disconnected),
@@ -386,7 +408,10 @@ impl Socket {
     fn expect_ack(&self, sender: oneshot::Sender<Args>) -> u32 {
         let mut acks = self.0.acks.borrow_mut();
         let acks = acks.get_or_insert_with(|| {
-            Box::new(Acks { next: self.0.local.ack_start(), pending: HashMap::new() })
+            Box::new(Acks {
+                next: self.0.local.ack_start(),
+                pending: HashMap::new(),
+            })
         });
         let id = acks.next;
         // Java's client reads ids as 32-bit signed numbers.

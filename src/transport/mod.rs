@@ -4,10 +4,13 @@
 //! the session id, whichever connection it came by. What a packet or a deadline means is decided by
 //! the state machine in `protocol::engineio::session`; what a message does, by `server`.
 
+mod polling;
+mod reader;
 mod request;
 mod session;
 mod sessions;
 pub mod stream;
+mod upgrade;
 mod websocket;
 mod wheel;
 

@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
-use super::session::{Answer, NOOP};
+use super::polling::Answer;
+use super::session::NOOP;
 use super::sessions::Sessions;
 use super::stream::Stream;
 use crate::protocol::engineio::handshake::{Query, Refusal, Transport};
@@ -43,12 +44,20 @@ impl Sessions {
             Ok(reply) => reply,
             Err(refusal) => {
                 metrics::ENGINEIO_HANDSHAKE_ERRORS.of(label(refusal)).add(1);
-                if is_upgrade { refused_upgrade(refusal) } else { refused(refusal) }
+                if is_upgrade {
+                    refused_upgrade(refusal)
+                } else {
+                    refused(refusal)
+                }
             }
         }
     }
 
-    async fn route(self: &Rc<Self>, request: Request<Incoming>, caller: Caller) -> Result<Reply, Refusal> {
+    async fn route(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        caller: Caller,
+    ) -> Result<Reply, Refusal> {
         let text = request.uri().query().unwrap_or_default();
         let query = Query::parse(text, &self.settings().transports)?;
         let is_upgrade = is_upgrade_request(&request);
@@ -78,7 +87,11 @@ impl Sessions {
         if self.is_draining() {
             return Ok(draining());
         }
-        if is_upgrade { self.open_websocket(request, caller) } else { Ok(self.open_polling(&request, caller)) }
+        if is_upgrade {
+            self.open_websocket(request, caller)
+        } else {
+            Ok(self.open_polling(&request, caller))
+        }
     }
 
     fn open_polling(&self, request: &Request<Incoming>, caller: Caller) -> Reply {
@@ -86,7 +99,11 @@ impl Sessions {
         text(session.open_packet())
     }
 
-    fn open_websocket(self: &Rc<Self>, mut request: Request<Incoming>, caller: Caller) -> Result<Reply, Refusal> {
+    fn open_websocket(
+        self: &Rc<Self>,
+        mut request: Request<Incoming>,
+        caller: Caller,
+    ) -> Result<Reply, Refusal> {
         let handshake = handshake(&request, caller);
         let (reply, upgraded) = switch(&mut request)?;
         let sessions = Rc::clone(self);
@@ -94,34 +111,50 @@ impl Sessions {
             let stream = connection(upgraded).await;
             // Opened meanwhile, it would be overlooked by the parting and cut off at the end.
             if let Some(stream) = stream.filter(|_| !sessions.is_draining()) {
-                sessions.open(Transport::WebSocket, handshake).start_websocket(stream);
+                sessions
+                    .open(Transport::WebSocket, handshake)
+                    .start_websocket(stream);
             }
         }));
         Ok(reply)
     }
 
-    async fn probe(self: &Rc<Self>, id: SessionId, mut request: Request<Incoming>, caller: Caller) -> Result<Reply, Refusal> {
+    async fn probe(
+        self: &Rc<Self>,
+        id: SessionId,
+        mut request: Request<Incoming>,
+        caller: Caller,
+    ) -> Result<Reply, Refusal> {
         if !caller.may_upgrade {
             return Err(Refusal::Forbidden);
         }
         let key = id.clone();
         let begin = move |here: &Rc<Self>| {
-            here.find(&key).ok_or(Refusal::SessionUnknown)?.begin_probe()
+            here.find(&key)
+                .ok_or(Refusal::SessionUnknown)?
+                .begin_probe()
         };
-        let begun = self.at_owner(&id, begin).await.ok_or(Refusal::SessionUnknown)?;
+        let begun = self
+            .at_owner(&id, begin)
+            .await
+            .ok_or(Refusal::SessionUnknown)?;
         let (reply, upgraded) = switch(&mut request)?;
         match begun {
             Ok(()) => {}
             // As the reference does: the second connection of a session is opened and closed.
             Err(Refusal::BadRequest) => {
-                drop(tokio::task::spawn_local(async move { drop(upgraded.await) }));
+                drop(tokio::task::spawn_local(
+                    async move { drop(upgraded.await) },
+                ));
                 return Ok(reply);
             }
             Err(refusal) => return Err(refusal),
         }
         let sessions = Rc::clone(self);
         drop(tokio::task::spawn_local(async move {
-            let Some(stream) = connection(upgraded).await else { return };
+            let Some(stream) = connection(upgraded).await else {
+                return;
+            };
             let Ok(parcel) = stream.pack() else { return };
             let key = id.clone();
             // When the session's worker is gone the parcel is dropped, which closes it.
@@ -140,7 +173,11 @@ impl Sessions {
         let (reply, answer) = oneshot::channel();
         let key = id.clone();
         // From before the session can park it: a request may be given up at any await.
-        let mut waiting = Waiting { sessions: self, id: id.clone(), answer: Some(answer) };
+        let mut waiting = Waiting {
+            sessions: self,
+            id: id.clone(),
+            answer: Some(answer),
+        };
         let found = self.at_owner(&id, move |here| {
             let session = here.find(&key);
             if let Some(session) = &session {
@@ -155,18 +192,30 @@ impl Sessions {
         waiting.answered().await
     }
 
-    async fn post(self: &Rc<Self>, id: SessionId, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    async fn post(
+        self: &Rc<Self>,
+        id: SessionId,
+        request: Request<Incoming>,
+    ) -> Result<Reply, Refusal> {
         let key = id.clone();
         let begin = move |here: &Rc<Self>| {
-            let session = here.find(&key).ok_or(Answer::Refused(Refusal::SessionUnknown))?;
+            let session = here
+                .find(&key)
+                .ok_or(Answer::Refused(Refusal::SessionUnknown))?;
             session.begin_post()
         };
         let given_up = Some(Some(CloseReason::TransportError));
-        let mut posting = Posting { sessions: self, id: id.clone(), end: given_up };
+        let mut posting = Posting {
+            sessions: self,
+            id: id.clone(),
+            end: given_up,
+        };
         let begun = self.at_owner(&id, begin).await;
         if !matches!(begun, Some(Ok(()))) {
             posting.end = None;
-            return begun.and_then(Result::err).map_or(Err(Refusal::SessionUnknown), polled);
+            return begun
+                .and_then(Result::err)
+                .map_or(Err(Refusal::SessionUnknown), polled);
         }
         let body = match self.body(request).await {
             Ok(body) => body,
@@ -194,7 +243,10 @@ impl Sessions {
         let kind = request.headers().get(CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream")) {
             // Version 4 has no binary bodies.
-            return Err(Failure { status: StatusCode::BAD_REQUEST, end: Some(CloseReason::ParseError) });
+            return Err(Failure {
+                status: StatusCode::BAD_REQUEST,
+                end: Some(CloseReason::ParseError),
+            });
         }
         // Packets of it may be missing.
         let broken = Some(CloseReason::TransportError);
@@ -204,13 +256,28 @@ impl Sessions {
             Ok(Ok(collected)) => collected.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
                 // As the reference does: the session goes on.
-                return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, end: None });
+                return Err(Failure {
+                    status: StatusCode::PAYLOAD_TOO_LARGE,
+                    end: None,
+                });
             }
-            Ok(Err(_)) => return Err(Failure { status: StatusCode::BAD_REQUEST, end: broken }),
-            Err(_) => return Err(Failure { status: StatusCode::REQUEST_TIMEOUT, end: broken }),
+            Ok(Err(_)) => {
+                return Err(Failure {
+                    status: StatusCode::BAD_REQUEST,
+                    end: broken,
+                });
+            }
+            Err(_) => {
+                return Err(Failure {
+                    status: StatusCode::REQUEST_TIMEOUT,
+                    end: broken,
+                });
+            }
         };
-        String::from_utf8(bytes.into())
-            .map_err(|_| Failure { status: StatusCode::BAD_REQUEST, end: Some(CloseReason::ParseError) })
+        String::from_utf8(bytes.into()).map_err(|_| Failure {
+            status: StatusCode::BAD_REQUEST,
+            end: Some(CloseReason::ParseError),
+        })
     }
 }
 
@@ -251,7 +318,9 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     async fn answered(mut self) -> Result<Reply, Refusal> {
-        let Some(answer) = &mut self.answer else { return Err(Refusal::SessionUnknown) };
+        let Some(answer) = &mut self.answer else {
+            return Err(Refusal::SessionUnknown);
+        };
         let answer = answer.await;
         self.answer = None;
         polled(answer.map_err(|_| Refusal::SessionUnknown)?)
@@ -260,7 +329,9 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let Some(mut answer) = self.answer.take() else { return };
+        let Some(mut answer) = self.answer.take() else {
+            return;
+        };
         // Closed first, so that the session sees the other end gone.
         answer.close();
         let has_lost = matches!(answer.try_recv(), Ok(Answer::Packets(body)) if body != NOOP);
@@ -278,7 +349,9 @@ fn polled(answer: Answer) -> Result<Reply, Refusal> {
         Answer::Packets(body) => Ok(text(body)),
         Answer::Ok => {
             let mut reply = Response::new(Full::from("ok"));
-            reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            reply
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
             Ok(reply)
         }
         Answer::Refused(refusal) => Err(refusal),
@@ -289,7 +362,10 @@ fn polled(answer: Answer) -> Result<Reply, Refusal> {
 fn text(body: String) -> Reply {
     let mut reply = Response::new(Full::from(body));
     let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=UTF-8"),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }
@@ -303,7 +379,9 @@ fn status(status: StatusCode) -> Reply {
 fn refused(refusal: Refusal) -> Reply {
     let mut reply = Response::new(Full::from(refusal.body()));
     *reply.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }
 
@@ -320,16 +398,23 @@ fn refused_upgrade(refusal: Refusal) -> Reply {
 fn draining() -> Reply {
     let mut reply = status(StatusCode::SERVICE_UNAVAILABLE);
     let seconds = 1 + rand::random::<u8>() % 3;
-    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+    reply
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
     reply
 }
 
 /// 101, with the first subprotocol that the client offers.
 fn switch(request: &mut Request<Incoming>) -> Result<(Reply, UpgradeFut), Refusal> {
-    let protocol = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| {
-        let first = value.to_str().ok()?.split(',').next()?.trim();
-        HeaderValue::from_str(first).ok().filter(|value| !value.is_empty())
-    });
+    let protocol = request
+        .headers()
+        .get(SEC_WEBSOCKET_PROTOCOL)
+        .and_then(|value| {
+            let first = value.to_str().ok()?.split(',').next()?.trim();
+            HeaderValue::from_str(first)
+                .ok()
+                .filter(|value| !value.is_empty())
+        });
     let (reply, upgraded) = upgrade(request).map_err(|_| Refusal::BadRequest)?;
     let mut reply = reply.map(|_| Full::default());
     if let Some(protocol) = protocol {
@@ -354,7 +439,12 @@ fn handshake(request: &Request<Incoming>, caller: Caller) -> Handshake {
         .iter()
         .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let query = request.uri().query().unwrap_or_default();
-    Handshake::new(caller.address, caller.is_secure, SystemTime::now().into(), (query, headers))
+    Handshake::new(
+        caller.address,
+        caller.is_secure,
+        SystemTime::now().into(),
+        (query, headers),
+    )
 }
 
 const fn label(refusal: Refusal) -> EngineIoError {

@@ -9,13 +9,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::polling::{Answer, give};
 use super::sessions::{Sessions, label};
 use super::stream::Stream;
 use super::websocket::{Route, WebSocket};
-use crate::protocol::engineio::handshake::{Refusal, Transport, open_packet};
+use crate::protocol::engineio::handshake::{Transport, open_packet};
 use crate::protocol::engineio::packet;
-use crate::protocol::engineio::payload::{self, Encoder, Item};
-use crate::protocol::engineio::session::{self as machine, Get, Post, Step, Tick};
+use crate::protocol::engineio::session::{self as machine, Step, Tick};
 use crate::protocol::frame::Frame;
 use crate::rooms::{Link, Outbox};
 use crate::server::{Client, Handshake};
@@ -23,21 +23,8 @@ use crate::telemetry::labels::{Attempt, Packet};
 use crate::telemetry::metrics;
 use crate::types::{CloseReason, SessionId};
 
-/// The answer to a polling request.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// 200 with packets.
-    Packets(String),
-    /// 200 `ok`.
-    Ok,
-    /// 400 or 403 with a code.
-    Refused(Refusal),
-    /// 400: the body was no payload, or came beside another.
-    Bad,
-}
-
 /// What carries a session.
-enum Carrier {
+pub(super) enum Carrier {
     /// Long-polling, with the GET that waits for packets.
     Polling(Option<oneshot::Sender<Answer>>),
     WebSocket(Rc<WebSocket>),
@@ -45,22 +32,22 @@ enum Carrier {
 
 /// One Engine.IO session.
 pub(super) struct Session {
-    me: Weak<Self>,
-    id: SessionId,
-    sessions: Weak<Sessions>,
-    machine: RefCell<machine::Session>,
-    carrier: RefCell<Carrier>,
-    probe: RefCell<Option<Rc<WebSocket>>>,
-    outbox: Rc<Outbox>,
-    client: Rc<Client>,
-    is_over: Cell<bool>,
+    pub(super) me: Weak<Self>,
+    pub(super) id: SessionId,
+    pub(super) sessions: Weak<Sessions>,
+    pub(super) machine: RefCell<machine::Session>,
+    pub(super) carrier: RefCell<Carrier>,
+    pub(super) probe: RefCell<Option<Rc<WebSocket>>>,
+    pub(super) outbox: Rc<Outbox>,
+    pub(super) client: Rc<Client>,
+    pub(super) is_over: Cell<bool>,
     /// The client ended it; a GET that comes late is only let go.
-    is_goodbye: Cell<bool>,
+    pub(super) is_goodbye: Cell<bool>,
 }
 
 /// An Engine.IO ping.
 const PING: &str = "2";
-const CLOSE: &str = "1";
+pub(super) const CLOSE: &str = "1";
 pub(super) const NOOP: &str = "6";
 
 impl Session {
@@ -69,7 +56,9 @@ impl Session {
         (id, transport): (SessionId, Transport),
         handshake: Handshake,
     ) -> Rc<Self> {
-        let owner = sessions.upgrade().expect("sessions are opened by their owner");
+        let owner = sessions
+            .upgrade()
+            .expect("sessions are opened by their owner");
         let settings = owner.settings();
         let outbox = Outbox::new(settings.outbox);
         let client = Client::new(owner.local(), Rc::clone(&outbox), handshake);
@@ -94,7 +83,9 @@ impl Session {
 
     /// The packet that opens it.
     pub(super) fn open_packet(&self) -> String {
-        let Some(sessions) = self.sessions.upgrade() else { return String::new() };
+        let Some(sessions) = self.sessions.upgrade() else {
+            return String::new();
+        };
         let is_polling = self.machine.borrow().transport() == Transport::Polling;
         let settings = sessions.settings();
         let can_upgrade = is_polling
@@ -113,135 +104,18 @@ impl Session {
         self.run_socket(socket);
     }
 
-    /// May a WebSocket with this session's id be opened?
-    pub(super) fn begin_probe(self: &Rc<Self>) -> Result<(), Refusal> {
-        let sessions = self.sessions.upgrade().ok_or(Refusal::SessionUnknown)?;
-        self.tick(Instant::now());
-        if !sessions.settings().allow_upgrades {
-            return Err(Refusal::BadRequest);
-        }
-        self.machine.borrow_mut().probe(&sessions.settings().timing, Instant::now())?;
-        sessions.watch(self);
-        Ok(())
-    }
-
-    /// Tests this connection as the session's next carrier.
-    pub(super) fn start_probe(self: &Rc<Self>, stream: Stream) {
-        // It may come so late that its time is over; nothing would end it then but the session.
-        if !self.machine.borrow().is_probing() || self.probe.borrow().is_some() {
-            return;
-        }
-        let socket = self.new_socket(stream);
-        *self.probe.borrow_mut() = Some(Rc::clone(&socket));
-        self.run_socket(socket);
-    }
-
-    /// A GET.
-    pub(super) fn get(&self, reply: oneshot::Sender<Answer>) {
-        self.tick(Instant::now());
-        let decision = self.machine.borrow_mut().get();
-        match decision {
-            Get::Serve if self.outbox.is_empty() => self.park(reply),
-            Get::ServeOrNoop if self.outbox.is_empty() => {
-                give(reply, Answer::Packets(NOOP.to_owned()));
-            }
-            Get::Serve | Get::ServeOrNoop => self.hand_over(reply),
-            Get::Duplicate => {
-                give(reply, Answer::Bad);
-                self.close(CloseReason::TransportError);
-            }
-            Get::Refuse(Refusal::SessionUnknown) if self.is_over.get() => {
-                // The end of a session that had no GET to be told by.
-                let is_goodbye = self.is_goodbye.get();
-                let words = if is_goodbye { NOOP.to_owned() } else { self.last_words() };
-                let is_last = self.outbox.is_empty();
-                give(reply, Answer::Packets(words));
-                if is_last {
-                    self.leave_map();
-                }
-            }
-            Get::Refuse(refusal) => give(reply, Answer::Refused(refusal)),
-        }
-    }
-
-    /// The client gave up its GET; `has_lost` when that took packets along.
-    pub(super) fn get_dropped(&self, has_lost: bool) {
-        let is_parked = match &*self.carrier.borrow() {
-            Carrier::Polling(Some(parked)) => parked.is_closed(),
-            _ => false,
-        };
-        if is_parked {
-            *self.carrier.borrow_mut() = Carrier::Polling(None);
-            self.machine.borrow_mut().released();
-        }
-        if is_parked || has_lost {
-            self.close(CloseReason::TransportError);
-        }
-    }
-
-    /// May a POST's body be read?
-    pub(super) fn begin_post(&self) -> Result<(), Answer> {
-        self.tick(Instant::now());
-        let decision = self.machine.borrow_mut().post();
-        match decision {
-            Post::Read => Ok(()),
-            Post::Refuse(refusal) => Err(Answer::Refused(refusal)),
-            Post::Duplicate => {
-                self.close(CloseReason::TransportError);
-                Err(Answer::Bad)
-            }
-        }
-    }
-
-    /// A POST's body could not be taken; with a reason, the session ends for it.
-    pub(super) fn abandon_post(&self, reason: Option<CloseReason>) {
-        self.machine.borrow_mut().posted();
-        if let Some(reason) = reason {
-            self.close(reason);
-        }
-    }
-
-    /// Handles a POST's packets in order, as fast as the session's events in flight allow.
-    pub(super) async fn post(self: Rc<Self>, body: String) -> Answer {
-        let mut answer = Answer::Ok;
-        metrics::BYTES_RECEIVED.add(body.len() as u64);
-        for (index, item) in payload::decode(&body).enumerate() {
-            if index % PACKETS_PER_TURN == PACKETS_PER_TURN - 1 {
-                // A body of tiny packets must not keep the flusher from its turn.
-                tokio::task::yield_now().await;
-            }
-            poll_fn(|context| {
-                let is_paused = !self.is_over.get() && self.client.is_paused(context.waker());
-                if is_paused { Poll::Pending } else { Poll::Ready(()) }
-            })
-            .await;
-            let done = match item {
-                Ok(Item::Text(kind, rest)) => self.packet((kind, rest)),
-                Ok(Item::Binary(data)) => self.client.binary(data),
-                Err(violation) => {
-                    tracing::debug!(%violation, "bad payload");
-                    Err(CloseReason::ParseError)
-                }
-            };
-            if let Err(reason) = done {
-                if reason != CloseReason::TransportClose {
-                    answer = Answer::Bad;
-                }
-                self.close(reason);
-                break;
-            }
-        }
-        self.machine.borrow_mut().posted();
-        answer
-    }
-
     /// What time brings.
     pub(super) fn tick(&self, now: Instant) {
-        let Some(sessions) = self.sessions.upgrade() else { return };
+        let Some(sessions) = self.sessions.upgrade() else {
+            return;
+        };
         if self.client.has_joined() {
             self.machine.borrow_mut().joined();
         }
-        let tick = self.machine.borrow_mut().tick(&sessions.settings().timing, now);
+        let tick = self
+            .machine
+            .borrow_mut()
+            .tick(&sessions.settings().timing, now);
         match tick {
             Tick::Rest => {}
             Tick::Ping => self.send_text(PING),
@@ -265,7 +139,11 @@ impl Session {
     pub(super) async fn answered(&self) {
         poll_fn(|context| {
             let is_idle = self.is_over.get() || self.client.is_idle(context.waker());
-            if is_idle { Poll::Ready(()) } else { Poll::Pending }
+            if is_idle {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
@@ -319,23 +197,29 @@ impl Session {
         }
     }
 
-    fn new_socket(&self, stream: Stream) -> Rc<WebSocket> {
-        let max = self.sessions.upgrade().map_or(0, |sessions| sessions.settings().payload_max);
+    pub(super) fn new_socket(&self, stream: Stream) -> Rc<WebSocket> {
+        let max = self
+            .sessions
+            .upgrade()
+            .map_or(0, |sessions| sessions.settings().payload_max);
         WebSocket::new(stream, max)
     }
 
-    fn run_socket(self: &Rc<Self>, socket: Rc<WebSocket>) {
+    pub(super) fn run_socket(self: &Rc<Self>, socket: Rc<WebSocket>) {
         let route: Rc<dyn Route> = Rc::clone(self) as Rc<dyn Route>;
         drop(tokio::task::spawn_local(socket.run(route)));
     }
 
-    fn send_text(&self, packet: &str) {
+    pub(super) fn send_text(&self, packet: &str) {
         if let Some(sessions) = self.sessions.upgrade() {
-            sessions.local().hub().send(&self.outbox, Frame::text(&[packet]));
+            sessions
+                .local()
+                .hub()
+                .send(&self.outbox, Frame::text(&[packet]));
         }
     }
 
-    fn packet(&self, packet: (packet::Kind, &str)) -> Result<(), CloseReason> {
+    pub(super) fn packet(&self, packet: (packet::Kind, &str)) -> Result<(), CloseReason> {
         let sessions = self.sessions.upgrade().ok_or(CloseReason::TransportClose)?;
         if let Some(kind) = counted(packet.0) {
             metrics::PACKETS_RECEIVED.of(kind).add(1);
@@ -344,9 +228,14 @@ impl Session {
         let step = match packet {
             // Nearly every packet is one of these two; only the pong needs the time.
             (packet::Kind::Pong, _) => {
-                self.machine.borrow_mut().packet(packet, timing, Instant::now())
+                self.machine
+                    .borrow_mut()
+                    .packet(packet, timing, Instant::now())
             }
-            _ => self.machine.borrow_mut().packet(packet, timing, sessions.started()),
+            _ => self
+                .machine
+                .borrow_mut()
+                .packet(packet, timing, sessions.started()),
         };
         match step {
             Step::Message(text) => self.client.text(text),
@@ -355,104 +244,7 @@ impl Session {
         }
     }
 
-    fn probe_packet(&self, socket: &Rc<WebSocket>, packet: (packet::Kind, &str)) {
-        let step = self.machine.borrow_mut().probe_packet(packet);
-        match step {
-            Step::AnswerProbe => {
-                socket.send_control(Frame::text(&["3probe"]));
-                self.release(NOOP);
-            }
-            Step::Upgraded => self.upgraded(socket),
-            _ => {
-                metrics::ENGINEIO_UPGRADES.of(Attempt::Failed).add(1);
-                self.close_probe();
-            }
-        }
-    }
-
-    fn upgraded(&self, socket: &Rc<WebSocket>) {
-        self.release(NOOP);
-        *self.carrier.borrow_mut() = Carrier::WebSocket(Rc::clone(socket));
-        self.probe.borrow_mut().take();
-        metrics::ENGINEIO_UPGRADES.of(Attempt::Ok).add(1);
-        metrics::CONNECTIONS_OPEN.of(label(Transport::Polling)).down();
-        metrics::CONNECTIONS_OPEN.of(label(Transport::WebSocket)).up();
-        socket.serve(Rc::clone(&self.outbox));
-        socket.flush();
-    }
-
-    fn close_probe(&self) {
-        if let Some(probe) = self.probe.borrow_mut().take() {
-            self.machine.borrow_mut().probe_closed();
-            probe.close(CloseReason::TransportClose);
-        }
-    }
-
-    fn park(&self, reply: oneshot::Sender<Answer>) {
-        *self.carrier.borrow_mut() = Carrier::Polling(Some(reply));
-        self.machine.borrow_mut().parked();
-    }
-
-    /// Answers the parked GET with one packet.
-    fn release(&self, packet: &str) {
-        if let Some(parked) = self.take_parked() {
-            give(parked, Answer::Packets(packet.to_owned()));
-        }
-    }
-
-    fn take_parked(&self) -> Option<oneshot::Sender<Answer>> {
-        let parked = match &mut *self.carrier.borrow_mut() {
-            Carrier::Polling(parked) => parked.take()?,
-            Carrier::WebSocket(_) => return None,
-        };
-        self.machine.borrow_mut().released();
-        Some(parked)
-    }
-
-    /// Answers a GET with what waits. Frames given to nobody are lost, and no frame is ever skipped:
-    /// the session ends with them.
-    fn hand_over(&self, reply: oneshot::Sender<Answer>) {
-        if reply.is_closed() || reply.send(Answer::Packets(self.collect().finish())).is_err() {
-            self.close(CloseReason::TransportError);
-        }
-    }
-
-    /// As many waiting frames as fit into one answer.
-    fn collect(&self) -> Encoder {
-        let max = self.sessions.upgrade().map_or(0, |sessions| sessions.settings().payload_max);
-        let mut encoder = Encoder::default();
-        while self.outbox.peek(1, |frames| {
-            frames.next().is_some_and(|frame| encoder.add(frame, max))
-        }) {
-            self.outbox.pop();
-            metrics::PACKETS_SENT.add(1);
-        }
-        encoder
-    }
-
-    /// Everything that still waits, then the end.
-    fn final_packets(&self) -> String {
-        let mut encoder = self.collect();
-        if self.outbox.is_empty() {
-            encoder.add_text(CLOSE);
-        }
-        encoder.finish()
-    }
-
-    /// The same for a GET that comes after the end, in the reference server's words.
-    fn last_words(&self) -> String {
-        let mut encoder = self.collect();
-        if encoder.is_empty() {
-            encoder.add_text(NOOP);
-        }
-        // What one answer cannot hold is asked for before the end is told.
-        if self.outbox.is_empty() {
-            encoder.add_text(CLOSE);
-        }
-        encoder.finish()
-    }
-
-    fn leave_map(&self) {
+    pub(super) fn leave_map(&self) {
         match &*self.carrier.borrow() {
             // It lets the last frames out by itself.
             Carrier::WebSocket(_) => self.outbox.seal(),
@@ -464,8 +256,10 @@ impl Session {
     }
 
     /// Stays known for a while, so that the client's next GET hears of the end.
-    fn linger(&self, time: std::time::Duration) {
-        let Some(session) = self.me.upgrade() else { return };
+    pub(super) fn linger(&self, time: std::time::Duration) {
+        let Some(session) = self.me.upgrade() else {
+            return;
+        };
         drop(tokio::task::spawn_local(async move {
             tokio::time::sleep(time).await;
             session.leave_map();
@@ -485,9 +279,6 @@ const fn counted(kind: packet::Kind) -> Option<Packet> {
     }
 }
 
-/// Packets of one body before the worker's other tasks get a turn.
-const PACKETS_PER_TURN: usize = 64;
-
 /// As long as the reference server waits for a last GET.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -503,11 +294,6 @@ const fn is_told(reason: CloseReason) -> bool {
             | CloseReason::SessionRevoked
             | CloseReason::TakenOver
     )
-}
-
-/// Nobody waits any more when the client gave its request up; that is noticed on its own.
-fn give(reply: oneshot::Sender<Answer>, answer: Answer) {
-    drop(reply.send(answer));
 }
 
 impl Link for Session {
@@ -596,7 +382,11 @@ mod tests {
     fn sessions() -> Rc<Sessions> {
         let (mailboxes, _) = Mailboxes::new(1, 8);
         let io = Io::new(mailboxes, Server::new());
-        let options = Options { in_flight_max: 8, attachments_max: 1, attachment_bytes_max: 100 };
+        let options = Options {
+            in_flight_max: 8,
+            attachments_max: 1,
+            attachment_bytes_max: 100,
+        };
         let local = Local::install(0, io, Server::new(), options);
         let second = Duration::from_secs(1);
         let settings = Settings {
@@ -611,7 +401,10 @@ mod tests {
             body_within: second,
             transports: vec![Transport::Polling, Transport::WebSocket],
             allow_upgrades: true,
-            outbox: Limits { frames_max: 100, bytes_max: 100_000 },
+            outbox: Limits {
+                frames_max: 100,
+                bytes_max: 100_000,
+            },
             node: NodeId::parse("n").unwrap(),
         };
         Sessions::install(&local, settings, drain::new(Deadlines::default()).1)

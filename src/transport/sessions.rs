@@ -69,7 +69,10 @@ thread_local! {
 
 /// Precision of deadlines: fine for short test timings, a quarter of a second at the defaults.
 fn grain(timing: &Timing) -> Duration {
-    let shortest = timing.ping_timeout.min(timing.ping_interval).min(timing.upgrade_timeout);
+    let shortest = timing
+        .ping_timeout
+        .min(timing.ping_interval)
+        .min(timing.upgrade_timeout);
     (shortest / 40).clamp(Duration::from_millis(5), Duration::from_millis(250))
 }
 
@@ -95,8 +98,7 @@ impl Sessions {
     /// True for paths that belong to this part.
     #[must_use]
     pub fn is_path(&self, path: &str) -> bool {
-        path.starts_with(&self.settings.path)
-            || path == self.settings.path.trim_end_matches('/')
+        path.starts_with(&self.settings.path) || path == self.settings.path.trim_end_matches('/')
     }
 
     /// How many sessions there are.
@@ -123,7 +125,9 @@ impl Sessions {
     /// Asks every client to go elsewhere, spread evenly over `window`.
     pub async fn part(&self, window: Duration) {
         let all: Vec<_> = self.all.borrow().values().cloned().collect();
-        let Ok(count) = u32::try_from(all.len()) else { return };
+        let Ok(count) = u32::try_from(all.len()) else {
+            return;
+        };
         let start = tokio::time::Instant::now();
         let mut parting = tokio::task::JoinSet::new();
         for (index, session) in (0_u32..).zip(all) {
@@ -168,7 +172,8 @@ impl Sessions {
     pub(super) fn open(&self, transport: Transport, handshake: Handshake) -> Rc<Session> {
         let id = self.new_id();
         let session = Session::open(&self.me, (id.clone(), transport), handshake);
-        self.wheel.add(Due::Always(Rc::downgrade(&session)), session.next_tick());
+        self.wheel
+            .add(Due::Always(Rc::downgrade(&session)), session.next_tick());
         self.all.borrow_mut().insert(id, Rc::clone(&session));
         metrics::CONNECTIONS_OPENED.of(label(transport)).add(1);
         session
@@ -180,7 +185,8 @@ impl Sessions {
 
     /// Has a session looked at when a deadline of it came nearer.
     pub(super) fn watch(&self, session: &Rc<Session>) {
-        self.wheel.add(Due::Once(Rc::downgrade(session)), session.next_tick());
+        self.wheel
+            .add(Due::Once(Rc::downgrade(session)), session.next_tick());
     }
 
     /// Ends a session soon, from a task of its own: callers may be walking rooms.
@@ -218,7 +224,9 @@ impl Sessions {
 
     /// The same without waiting; lost when that worker's queue is full.
     pub(super) fn tell_owner(&self, id: &SessionId, act: impl FnOnce(&Rc<Self>) + Send + 'static) {
-        let Some(owner) = self.owner_of(id) else { return };
+        let Some(owner) = self.owner_of(id) else {
+            return;
+        };
         if owner == self.local.index() {
             if let Some(here) = self.me.upgrade() {
                 act(&here);
@@ -241,7 +249,9 @@ impl Sessions {
                 Due::Always(weak) => (weak, true),
                 Due::Once(weak) => (weak, false),
             };
-            let Some(session) = weak.upgrade() else { continue };
+            let Some(session) = weak.upgrade() else {
+                continue;
+            };
             session.tick(now);
             if is_again && !session.is_over() {
                 self.wheel.add(Due::Always(weak), session.next_tick());
@@ -267,7 +277,8 @@ impl Sessions {
         let worker = char::from(ALPHABET[self.local.index() % ALPHABET.len()]);
         let tag = node_tag(&self.settings.node);
         let random = random_token();
-        SessionId::parse(&format!("{worker}{tag}{}", &random[..15])).expect("20 characters of the alphabet")
+        SessionId::parse(&format!("{worker}{tag}{}", &random[..15]))
+            .expect("20 characters of the alphabet")
     }
 
     /// The worker that a session id names, when it names this node.
@@ -286,7 +297,8 @@ const ACKS_WITHIN: Duration = Duration::from_secs(3);
 /// any more would be sent to others.
 pub const WORKERS_MAX: usize = 64;
 
-const ALPHABET: &[u8; WORKERS_MAX] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const ALPHABET: &[u8; WORKERS_MAX] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Four characters for a node; two nodes share them once in 16 million.
 fn node_tag(node: &NodeId) -> String {

@@ -38,13 +38,21 @@ impl Stream {
     /// A plain connection.
     #[must_use]
     pub const fn plain(stream: TcpStream, permit: Box<dyn Send>) -> Self {
-        Self { kind: Kind::Plain(stream), _permit: permit, prefix: Vec::new() }
+        Self {
+            kind: Kind::Plain(stream),
+            _permit: permit,
+            prefix: Vec::new(),
+        }
     }
 
     /// A TLS connection whose handshake is done.
     #[must_use]
     pub fn tls(stream: TlsStream<TcpStream>, permit: Box<dyn Send>) -> Self {
-        Self { kind: Kind::Tls(Box::new(stream)), _permit: permit, prefix: Vec::new() }
+        Self {
+            kind: Kind::Tls(Box::new(stream)),
+            _permit: permit,
+            prefix: Vec::new(),
+        }
     }
 
     /// Puts bytes in front of what is read next.
@@ -82,7 +90,11 @@ impl Stream {
             Kind::Plain(stream) => ParcelKind::Plain(stream.into_std()?),
             Kind::Tls(stream) => ParcelKind::Tls(stream),
         };
-        Ok(Parcel { kind, _permit: self._permit, prefix: self.prefix })
+        Ok(Parcel {
+            kind,
+            _permit: self._permit,
+            prefix: self.prefix,
+        })
     }
 
     /// Attaches a connection to this thread's event loop.
@@ -94,7 +106,11 @@ impl Stream {
             ParcelKind::Plain(stream) => Kind::Plain(TcpStream::from_std(stream)?),
             ParcelKind::Tls(stream) => Kind::Tls(stream),
         };
-        Ok(Self { kind, _permit: parcel._permit, prefix: parcel.prefix })
+        Ok(Self {
+            kind,
+            _permit: parcel._permit,
+            prefix: parcel.prefix,
+        })
     }
 }
 

@@ -13,10 +13,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use fastwebsockets::{OpCode, Payload, Role, WebSocketError, WebSocketRead, after_handshake_split};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::reader::read_burst;
 use super::stream::Stream;
 use crate::protocol::frame::Frame;
 use crate::rooms::Outbox;
@@ -37,34 +37,32 @@ pub(super) trait Route {
 
 /// A WebSocket and where its write stands.
 pub(super) struct WebSocket {
-    stream: RefCell<Stream>,
-    outbox: RefCell<Option<Rc<Outbox>>>,
+    pub(super) stream: RefCell<Stream>,
+    pub(super) outbox: RefCell<Option<Rc<Outbox>>>,
     /// Control frames (pongs, the probe's answer) that go before the outbox.
-    control: RefCell<Vec<Frame>>,
+    pub(super) control: RefCell<Vec<Frame>>,
     /// Bytes of the frame on its way that are written already.
-    written: Cell<usize>,
+    pub(super) written: Cell<usize>,
     /// Whether those bytes are of the first control frame, and not of the outbox's first frame: an
     /// outbox may be given, or emptied, while a frame is partly out.
-    is_control: Cell<bool>,
-    is_blocked: Cell<bool>,
-    closing: Cell<Option<CloseReason>>,
+    pub(super) is_control: Cell<bool>,
+    pub(super) is_blocked: Cell<bool>,
+    pub(super) closing: Cell<Option<CloseReason>>,
     /// The route asked for the end, so it need not be told.
-    is_told: Cell<bool>,
+    pub(super) is_told: Cell<bool>,
     /// Messages handed on since the task last let others run.
-    turn: Cell<u32>,
-    waker: RefCell<Option<Waker>>,
-    message_max: usize,
+    pub(super) turn: Cell<u32>,
+    pub(super) waker: RefCell<Option<Waker>>,
+    pub(super) message_max: usize,
 }
 
 /// A reader at work; it must not be dropped between two frames of a message.
 type Reading = Pin<Box<dyn Future<Output = Result<(), CloseReason>>>>;
 
-/// Frames gathered into one write. 64 small frames fill a segment many times over.
-const FRAMES_PER_WRITE: usize = 64;
 /// Frames read before the worker's other tasks get a turn. Far fewer than an outbox holds.
 const FRAMES_PER_TURN: u32 = 64;
-/// Pieces of one fragmented message; more is taken for an attack.
-const FRAGMENTS_MAX: usize = 4096;
+/// Frames gathered into one write. 64 small frames fill a segment many times over.
+const FRAMES_PER_WRITE: usize = 64;
 /// Pongs owed at once; a peer that floods pings and does not read is closed.
 const CONTROL_MAX: usize = 16;
 /// How long a closed connection may take to let its last bytes out.
@@ -124,7 +122,7 @@ impl WebSocket {
 
     /// True when others must run first; this task is woken again behind them. Whoever pipelines
     /// would else fill the outboxes of healthy receivers before the flusher has its turn.
-    fn is_turn_over(&self, context: &Context<'_>) -> bool {
+    pub(super) fn is_turn_over(&self, context: &Context<'_>) -> bool {
         let is_over = self.turn.get() >= FRAMES_PER_TURN;
         if is_over {
             context.waker().wake_by_ref();
@@ -142,7 +140,11 @@ impl WebSocket {
         if self.is_blocked.get() {
             return;
         }
-        let waker = self.waker.borrow().clone().unwrap_or_else(|| Waker::noop().clone());
+        let waker = self
+            .waker
+            .borrow()
+            .clone()
+            .unwrap_or_else(|| Waker::noop().clone());
         let mut context = Context::from_waker(&waker);
         match self.poll_flush(&mut context) {
             Poll::Ready(Ok(())) => {}
@@ -164,9 +166,11 @@ impl WebSocket {
                 let slices = [IoSlice::new(&control[0].wire()[offset..])];
                 Pin::new(&mut *stream).poll_write_vectored(context, &slices)
             } else if let Some(outbox) = outbox.as_ref().filter(|outbox| !outbox.is_empty()) {
-                outbox.peek(FRAMES_PER_WRITE, |frames| gather(frames, offset, |slices| {
-                    Pin::new(&mut *stream).poll_write_vectored(context, slices)
-                }))
+                outbox.peek(FRAMES_PER_WRITE, |frames| {
+                    gather(frames, offset, |slices| {
+                        Pin::new(&mut *stream).poll_write_vectored(context, slices)
+                    })
+                })
             } else {
                 break;
             };
@@ -228,7 +232,12 @@ impl WebSocket {
         reading: &mut Option<Reading>,
         context: &mut Context<'_>,
     ) -> Poll<CloseReason> {
-        if !self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+        if !self
+            .waker
+            .borrow()
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
             *self.waker.borrow_mut() = Some(context.waker().clone());
         }
         self.turn.set(0);
@@ -272,8 +281,10 @@ impl WebSocket {
     /// Lets the last frames and a close frame out, then waits briefly for the peer to end, so that
     /// unread input does not make the kernel throw our last bytes away.
     async fn finish(self: Rc<Self>, reason: CloseReason) {
-        let is_broken =
-            matches!(reason, CloseReason::TransportClose | CloseReason::PingTimeout);
+        let is_broken = matches!(
+            reason,
+            CloseReason::TransportClose | CloseReason::PingTimeout
+        );
         let farewell = async {
             if is_broken || reason == CloseReason::SlowConsumer {
                 self.outbox.borrow_mut().take();
@@ -284,7 +295,8 @@ impl WebSocket {
                 self.control.borrow_mut().push(close_frame(reason));
                 poll_fn(|context| self.poll_flush(context)).await?;
             }
-            poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
+            poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context))
+                .await?;
             let mut rest = [0; 512];
             while poll_fn(|context| {
                 let mut buffer = ReadBuf::new(&mut rest);
@@ -299,11 +311,6 @@ impl WebSocket {
         // Whatever goes wrong now, the connection is over: dropping it closes the socket.
         drop(tokio::time::timeout(LINGER, farewell).await);
     }
-}
-
-/// Status codes that an endpoint may put on the wire, RFC 6455 section 7.4.
-const fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 fn close_frame(reason: CloseReason) -> Frame {
@@ -330,163 +337,6 @@ fn gather<R>(
     write(&slices[..count])
 }
 
-/// Hands the reader bytes from the connection and counts them.
-struct Source {
-    socket: Rc<WebSocket>,
-    handed: Rc<Cell<usize>>,
-}
-
-impl AsyncRead for Source {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut *self.socket.stream.borrow_mut()).poll_read(context, buffer);
-        self.handed.set(self.handed.get() + buffer.filled().len() - before);
-        read
-    }
-}
-
-/// The reader's writing half, which is never used: pongs and closes go through the outbox's order.
-struct Nowhere;
-
-impl AsyncWrite for Nowhere {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// A message whose last fragment has not come yet.
-struct Partial {
-    is_text: bool,
-    data: BytesMut,
-    fragments: usize,
-}
-
-/// Reads frames until every byte that was taken from the connection has been used.
-///
-/// Not cancel-safe (fastwebsockets keeps a half-read header in its buffer): the caller keeps the
-/// future until it is done.
-async fn read_burst(socket: Rc<WebSocket>, route: Rc<dyn Route>) -> Result<(), CloseReason> {
-    let handed = Rc::new(Cell::new(0));
-    let source = Source { socket: Rc::clone(&socket), handed: Rc::clone(&handed) };
-    let (mut reader, _) = after_handshake_split(source, Nowhere, Role::Server);
-    reader.set_auto_close(false);
-    reader.set_auto_pong(false);
-    // The library refuses from this size on.
-    reader.set_max_message_size(socket.message_max + 1);
-    let mut used = 0;
-    let mut partial: Option<Partial> = None;
-    loop {
-        let (opcode, is_last, payload) = next_frame(&mut reader).await.map_err(|e| reason(&e))?;
-        used += frame_bytes(payload.len());
-        metrics::BYTES_RECEIVED.add(payload.len() as u64);
-        if used > handed.get() {
-            // Shorter than a masked frame can be: RFC 6455 section 5.1 has clients mask.
-            return Err(CloseReason::TransportError);
-        }
-        match opcode {
-            OpCode::Ping => socket.send_control(Frame::websocket_pong(&payload)),
-            OpCode::Pong => {}
-            OpCode::Close => {
-                // RFC 6455 section 5.5.1: answered in kind, or browsers report an unclean end.
-                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-                socket.send_control(Frame::close(code.filter(|code| may_be_sent(*code))));
-                return Err(CloseReason::TransportClose);
-            }
-            OpCode::Text | OpCode::Binary if partial.is_some() => {
-                return Err(CloseReason::TransportError);
-            }
-            OpCode::Text if is_last => deliver_text(&socket, &route, &payload)?,
-            OpCode::Binary if is_last => route.binary(&socket, payload.freeze())?,
-            OpCode::Text | OpCode::Binary => {
-                let is_text = opcode == OpCode::Text;
-                partial = Some(Partial { is_text, data: payload, fragments: 1 });
-            }
-            OpCode::Continuation => {
-                let mut message = partial.take().ok_or(CloseReason::TransportError)?;
-                message.fragments += 1;
-                if message.data.len() + payload.len() > socket.message_max
-                    || message.fragments > FRAGMENTS_MAX
-                {
-                    return Err(CloseReason::TransportError);
-                }
-                message.data.extend_from_slice(&payload);
-                match (is_last, message.is_text) {
-                    (false, _) => partial = Some(message),
-                    (true, true) => deliver_text(&socket, &route, &message.data)?,
-                    (true, false) => route.binary(&socket, message.data.freeze())?,
-                }
-            }
-        }
-        socket.turn.set(socket.turn.get() + 1);
-        poll_fn(|context| match socket.closing.get() {
-            Some(reason) => Poll::Ready(Err(reason)),
-            None if socket.is_turn_over(context) => Poll::Pending,
-            None if route.is_paused(context.waker()) => Poll::Pending,
-            None => Poll::Ready(Ok(())),
-        })
-        .await?;
-        if used == handed.get() && partial.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-async fn next_frame(
-    reader: &mut WebSocketRead<Source>,
-) -> Result<(OpCode, bool, BytesMut), WebSocketError> {
-    let mut nothing = |_| std::future::ready(Ok::<(), io::Error>(()));
-    let frame = reader.read_frame(&mut nothing).await?;
-    let payload = match frame.payload {
-        Payload::Bytes(bytes) => bytes,
-        Payload::Owned(bytes) => BytesMut::from(&bytes[..]),
-        Payload::Borrowed(bytes) => BytesMut::from(bytes),
-        Payload::BorrowedMut(bytes) => BytesMut::from(&*bytes),
-    };
-    Ok((frame.opcode, frame.fin, payload))
-}
-
-fn deliver_text(
-    socket: &Rc<WebSocket>,
-    route: &Rc<dyn Route>,
-    payload: &[u8],
-) -> Result<(), CloseReason> {
-    let text = std::str::from_utf8(payload).map_err(|_| CloseReason::TransportError)?;
-    route.text(socket, text)
-}
-
-/// Bytes of a masked frame on the wire, when its length is encoded in the shortest form, as RFC 6455
-/// section 5.2 asks. A longer form only keeps the reader alive a little longer.
-const fn frame_bytes(payload: usize) -> usize {
-    let header = match payload {
-        0..=125 => 2,
-        126..=65_535 => 4,
-        _ => 10,
-    };
-    header + 4 + payload
-}
-
-fn reason(error: &WebSocketError) -> CloseReason {
-    match error {
-        WebSocketError::UnexpectedEOF | WebSocketError::ConnectionClosed => {
-            CloseReason::TransportClose
-        }
-        WebSocketError::IoError(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-            CloseReason::TransportClose
-        }
-        _ => CloseReason::TransportError,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -496,14 +346,22 @@ mod tests {
 
     async fn pair() -> (Rc<WebSocket>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         stream.writable().await.unwrap();
-        (WebSocket::new(Stream::plain(stream, Box::new(())), 1000), peer)
+        (
+            WebSocket::new(Stream::plain(stream, Box::new(())), 1000),
+            peer,
+        )
     }
 
     fn outbox() -> Rc<Outbox> {
-        Outbox::new(Limits { frames_max: 8, bytes_max: 64 << 20 })
+        Outbox::new(Limits {
+            frames_max: 8,
+            bytes_max: 64 << 20,
+        })
     }
 
     /// Larger than what the kernel takes at once.
@@ -518,7 +376,10 @@ mod tests {
         let writing = poll_fn(|context| socket.poll_flush(context));
         let (_, written) = tokio::join!(reading, writing);
         written.unwrap();
-        let all: Vec<u8> = expected.iter().flat_map(|frame| frame.wire().to_vec()).collect();
+        let all: Vec<u8> = expected
+            .iter()
+            .flat_map(|frame| frame.wire().to_vec())
+            .collect();
         assert!(bytes == all, "the peer got other bytes");
     }
 
@@ -552,7 +413,11 @@ mod tests {
                 let count = peer.read(&mut chunk).await.unwrap();
                 bytes.extend_from_slice(&chunk[..count]);
             }
-            assert_eq!(peer.read(&mut chunk).await.unwrap(), 0, "nothing but the end follows");
+            assert_eq!(
+                peer.read(&mut chunk).await.unwrap(),
+                0,
+                "nothing but the end follows"
+            );
             drop(peer);
         };
         tokio::join!(finishing, reading);

@@ -24,7 +24,12 @@ impl<T> Wheel<T> {
     /// A wheel with this precision.
     pub(super) fn new(grain: Duration, now: Instant) -> Self {
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
-        Self { slots: RefCell::new(slots), grain, start: now, hand: std::cell::Cell::new(0) }
+        Self {
+            slots: RefCell::new(slots),
+            grain,
+            start: now,
+            hand: std::cell::Cell::new(0),
+        }
     }
 
     /// How often [`Wheel::due`] is to be asked.

@@ -89,9 +89,10 @@ impl FromStr for Position {
     fn from_str(text: &str) -> Result<Self, PositionError> {
         let number = |part: &str| {
             let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            digits
-                .then(|| part.parse().ok())
-                .flatten()
+            let number = digits.then(|| part.parse::<u64>().ok()).flatten();
+            // Stores count in signed numbers; nothing real is ever that large.
+            number
+                .filter(|n| i64::try_from(*n).is_ok())
                 .ok_or(PositionError)
         };
         match text.split_once('-') {
@@ -144,6 +145,7 @@ mod tests {
             "1-2-3",
             "+1",
             "99999999999999999999999",
+            "1-18446744073709551615",
         ] {
             assert_eq!(bad.parse::<Position>(), Err(PositionError), "{bad}");
         }

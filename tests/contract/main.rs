@@ -11,6 +11,5 @@ mod crash;
 mod eventlog;
 mod owners;
 mod speed;
-mod owners;
 mod sqlite;
 mod timeline;

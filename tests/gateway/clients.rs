@@ -13,7 +13,10 @@ async fn suite(script: &str) {
     npm.args(["run", "--silent", script])
         .current_dir(folder)
         .env("VESTIBULE_URL", format!("http://{}", node.address()))
-        .env("VESTIBULE_OPERATIONS_URL", format!("http://{}", node.operations()))
+        .env(
+            "VESTIBULE_OPERATIONS_URL",
+            format!("http://{}", node.operations()),
+        )
         .env("VESTIBULE_TOKEN_COMMAND", token);
     passes(&mut npm).await;
     node.is_well().await;

@@ -9,7 +9,9 @@ use super::support::program::{clients, passes, root};
 async fn cases(file: &str) {
     // The cases borrow a package of the client tests.
     clients();
-    let example = Path::new(PROGRAM).with_file_name("examples").join("conformance");
+    let example = Path::new(PROGRAM)
+        .with_file_name("examples")
+        .join("conformance");
     assert!(
         example.exists(),
         "{} is not built: cargo build --example conformance",

@@ -54,7 +54,11 @@ async fn what_was_accepted_before_a_drain_is_acknowledged() {
     node.signal("TERM");
     let acked = acked_until_closed(&mut client).await;
     assert_eq!(client.close_code, Some(RESTART));
-    assert_eq!(client.others, Vec::<String>::new(), "a packet 41 would keep stock clients away");
+    assert_eq!(
+        client.others,
+        Vec::<String>::new(),
+        "a packet 41 would keep stock clients away"
+    );
     drop(client);
     assert!(node.ended().await.success());
     assert_eq!(acked, ids_after_restart(&mut node, "lobby").await);
@@ -71,13 +75,22 @@ async fn what_is_accepted_during_a_drain_is_acknowledged() {
         let client = Client::connect(&node, &format!("busy-{index}")).await;
         busy.spawn(keep_sending(client, Arc::clone(&begun)));
     }
-    begun.subscribe().wait_for(|count| *count >= BUSY).await.unwrap();
+    begun
+        .subscribe()
+        .wait_for(|count| *count >= BUSY)
+        .await
+        .unwrap();
     node.signal("TERM");
     let acked: BTreeSet<String> = busy.join_all().await.into_iter().flatten().collect();
     assert!(node.ended().await.success());
     let stored = ids_after_restart(&mut node, "lobby").await;
     let untold: Vec<_> = stored.difference(&acked).collect();
-    assert!(untold.is_empty(), "{} of {} accepted were not answered", untold.len(), stored.len());
+    assert!(
+        untold.is_empty(),
+        "{} of {} accepted were not answered",
+        untold.len(),
+        stored.len()
+    );
     assert_eq!(stored, acked);
 }
 
@@ -172,7 +185,11 @@ async fn a_polling_client_is_sent_away_by_the_close_of_its_transport() {
     // Parked, once the connection's later request is known to be served after it.
     within("the sessions know it", async { node.scrape().await }).await;
     node.signal("TERM");
-    let packets = wire.response().await.expect("the parked request is answered").text();
+    let packets = wire
+        .response()
+        .await
+        .expect("the parked request is answered")
+        .text();
     assert_eq!(packets, "1", "only the transport is closed");
     drop(wire);
     assert!(node.ended().await.success());
@@ -187,7 +204,11 @@ async fn an_idle_keep_alive_connection_does_not_hold_up_the_end() {
     let _silent = node.dial().await;
     let began = Instant::now();
     assert!(node.stop().await.success());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -203,7 +224,11 @@ async fn a_second_signal_ends_at_once() {
     let began = Instant::now();
     node.signal("TERM");
     assert!(node.ended().await.success());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(ids_after_restart(&mut node, "lobby").await.len(), 1);
 }
 
@@ -212,8 +237,16 @@ async fn a_client_that_never_reads_does_not_hold_up_the_end() {
     let mut node = Node::with(&[("drain.parting", "1s"), ("drain.flushing", "1s")]).await;
     let mut wire = Wire::dial_narrow(node.address()).await;
     assert_eq!(wire.upgrade(WEBSOCKET, "").await.status, 101);
-    wire.send(&frame(1, format!("40{}", json!({ "token": node.token("ada") })).as_bytes())).await;
+    wire.send(&frame(
+        1,
+        format!("40{}", json!({ "token": node.token("ada") })).as_bytes(),
+    ))
+    .await;
     let began = Instant::now();
     assert!(node.stop().await.success());
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
 }

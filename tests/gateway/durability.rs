@@ -42,7 +42,10 @@ async fn ten_kills_lose_nothing_and_double_nothing() {
 #[tokio::test]
 #[ignore = "takes minutes; GATEWAY_KILL_ROUNDS says how many kills, 50 without it"]
 async fn fifty_kills_lose_nothing_and_double_nothing() {
-    #[expect(clippy::disallowed_methods, reason = "a test's own setting, not the node's")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's own setting, not the node's"
+    )]
     let rounds = std::env::var(ROUNDS_VARIABLE).map(|text| text.parse().unwrap());
     kills(rounds.unwrap_or(ROUNDS_LONG)).await;
 }
@@ -62,7 +65,11 @@ async fn kills(rounds: u64) {
         story.check(&node).await;
         println!(
             "seed {round}: {} acknowledged so far, {} sent again, {:?}",
-            story.senders.iter().map(|sender| sender.acked.len()).sum::<usize>(),
+            story
+                .senders
+                .iter()
+                .map(|sender| sender.acked.len())
+                .sum::<usize>(),
             story.repeated,
             began.elapsed()
         );
@@ -108,8 +115,14 @@ struct Story {
 
 impl Default for Story {
     fn default() -> Self {
-        let sender = |index| Sender { index, ..Sender::default() };
-        let member = |room| Member { room, ..Member::default() };
+        let sender = |index| Sender {
+            index,
+            ..Sender::default()
+        };
+        let member = |room| Member {
+            room,
+            ..Member::default()
+        };
         Self {
             senders: (0..SENDERS).map(sender).collect(),
             members: (0..ROOMS.len()).map(member).collect(),
@@ -160,10 +173,16 @@ impl Story {
             sender.repeat(&mut client).await;
         }
         for member in &mut self.members {
-            let expected: usize = self.senders.iter().map(|sender| sender.acked_in(member.room)).sum();
+            let expected: usize = self
+                .senders
+                .iter()
+                .map(|sender| sender.acked_in(member.room))
+                .sum();
             let mut client = member.enter(node).await;
             while member.shown.len() < expected {
-                member.shown.push(client.shown().await.expect("the node serves"));
+                member
+                    .shown
+                    .push(client.shown().await.expect("the node serves"));
             }
         }
     }
@@ -184,9 +203,18 @@ impl Story {
             })
             .await;
             let ids: HashSet<&str> = stored.iter().map(|entry| entry.id.as_str()).collect();
-            assert_eq!(ids.len(), stored.len(), "{name}: something is in history twice");
-            let contents: HashSet<&str> = stored.iter().map(|entry| entry.content.as_str()).collect();
-            assert_eq!(contents.len(), stored.len(), "{name}: something was said twice");
+            assert_eq!(
+                ids.len(),
+                stored.len(),
+                "{name}: something is in history twice"
+            );
+            let contents: HashSet<&str> =
+                stored.iter().map(|entry| entry.content.as_str()).collect();
+            assert_eq!(
+                contents.len(),
+                stored.len(),
+                "{name}: something was said twice"
+            );
             for (id, message) in &promised {
                 let found = stored.iter().find(|entry| entry.id == *id);
                 let found = found.unwrap_or_else(|| panic!("{name}: {id} ({message:?}) is lost"));
@@ -199,7 +227,10 @@ impl Story {
             }
             for member in self.members.iter().filter(|member| member.room == room) {
                 // Both are in order: each place, id and text is the same, live or missed.
-                assert_eq!(member.shown, stored, "{name}: what a member saw is not the history");
+                assert_eq!(
+                    member.shown, stored,
+                    "{name}: what a member saw is not the history"
+                );
             }
             self.check_order(name, &stored);
         }
@@ -232,7 +263,10 @@ impl Sender {
     }
 
     fn acked_in(&self, room: usize) -> usize {
-        self.acked.values().filter(|(message, _)| message.room == room).count()
+        self.acked
+            .values()
+            .filter(|(message, _)| message.room == room)
+            .count()
     }
 
     /// Keeps so many in flight until the connection is gone.
@@ -249,7 +283,11 @@ impl Sender {
                 let number = self.number();
                 let room = random.random_range(0..ROOMS.len());
                 let content = number.to_string();
-                let message = Message { room, content, is_repeated: false };
+                let message = Message {
+                    room,
+                    content,
+                    is_repeated: false,
+                };
                 let (id, is_sent) = emit(&mut client, number, &message).await;
                 self.unacked.insert(number, message);
                 numbers.insert(id, number);
@@ -278,7 +316,11 @@ impl Sender {
             let Some(Incoming::Ack { id: found, data }) = client.next().await else {
                 panic!("no ack of the repeated {number}");
             };
-            assert_eq!((found, data["id"].as_str()), (ack, Some(id.as_str())), "{number}: {data}");
+            assert_eq!(
+                (found, data["id"].as_str()),
+                (ack, Some(id.as_str())),
+                "{number}: {data}"
+            );
         }
         let mut numbers = HashMap::new();
         for (number, message) in &mut self.unacked {
@@ -299,7 +341,8 @@ impl Sender {
     fn acknowledged(&mut self, number: u64, ack: &serde_json::Value) {
         assert_eq!(ack["ok"], true, "{number}: {ack}");
         let message = self.unacked.remove(&number).unwrap();
-        self.acked.insert(number, (message, ack["id"].as_str().unwrap().to_owned()));
+        self.acked
+            .insert(number, (message, ack["id"].as_str().unwrap().to_owned()));
         self.fresh.push(number);
     }
 }
@@ -318,14 +361,16 @@ impl Member {
     async fn enter(&mut self, node: &Node) -> Client {
         let mut client = Client::connect(node, &format!("member-{}", self.room)).await;
         loop {
-            let after = self.shown.last().map_or(json!({ "epoch": 1, "seq": 0 }), |last| {
-                json!({ "epoch": last.epoch, "seq": last.seq })
-            });
+            let after = self.shown.last().map_or(
+                json!({ "epoch": 1, "seq": 0 }),
+                |last| json!({ "epoch": last.epoch, "seq": last.seq }),
+            );
             let data = json!({ "conversationId": ROOMS[self.room], "after": after });
             let ack = client.ask_ok("join:conversation", &data).await;
             assert_eq!(ack["complete"], true, "{ack}");
             let missed = ack["missed"].as_array().unwrap();
-            self.shown.extend(missed.iter().map(|missed| Shown::from(&missed["data"])));
+            self.shown
+                .extend(missed.iter().map(|missed| Shown::from(&missed["data"])));
             if ack.get("next").is_none() {
                 return client;
             }

@@ -24,13 +24,21 @@ struct Signer {
 impl Signer {
     fn rsa() -> Self {
         let key = EncodingKey::from_rsa_pem(RSA).unwrap();
-        Self { algorithm: Algorithm::RS256, kid: "rsa", key }
+        Self {
+            algorithm: Algorithm::RS256,
+            kid: "rsa",
+            key,
+        }
     }
 
     fn p256(kid: &'static str) -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let key = EncodingKey::from_ec_der(&pair.serialize_der());
-        Self { algorithm: Algorithm::ES256, kid, key }
+        Self {
+            algorithm: Algorithm::ES256,
+            kid,
+            key,
+        }
     }
 
     fn public(&self) -> Value {
@@ -40,13 +48,19 @@ impl Signer {
     }
 
     fn sign(&self, claims: &Value) -> String {
-        let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(self.algorithm) };
+        let header = Header {
+            kid: Some(self.kid.to_owned()),
+            ..Header::new(self.algorithm)
+        };
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
     }
 }
 
 fn claims(lasts: i64) -> Value {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let exp = i64::try_from(now).unwrap() + lasts;
     json!({ "sub": "ada", "exp": exp, "rooms": ["conversation:*"] })
 }
@@ -88,7 +102,8 @@ async fn connect(node: &Node, token: &str) -> (String, Wire) {
     let mut wire = node.dial().await;
     assert_eq!(wire.upgrade(WEBSOCKET, "").await.status, 101);
     wire.text().await.unwrap();
-    wire.send_text(&format!("40{}", json!({ "token": token }))).await;
+    wire.send_text(&format!("40{}", json!({ "token": token })))
+        .await;
     (wire.text().await.unwrap(), wire)
 }
 
@@ -102,7 +117,11 @@ async fn tokens_of_the_issuers_keys_are_accepted() {
         client.join("lobby").await;
         client.say("lobby", "hello").await;
         let bearer = format!("authorization: Bearer {token}\r\n");
-        let answer = node.dial().await.get("/api/conversations/lobby/messages", &bearer).await;
+        let answer = node
+            .dial()
+            .await
+            .get("/api/conversations/lobby/messages", &bearer)
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 }
@@ -113,15 +132,30 @@ async fn forged_and_foreign_tokens_are_refused_and_the_connection_goes_on() {
     let node = node_with(&[&rsa, &ec]).await;
     let public: String = rsa.public()["n"].as_str().unwrap().to_owned();
     let table = [
-        ("the public key as a secret", forged("HS256", "rsa", Some(RSA_PUBLIC))),
-        ("the modulus as a secret", forged("HS256", "rsa", Some(public.as_bytes()))),
-        ("a secret for an EC key", forged("HS256", "ec", Some(RSA_PUBLIC))),
-        ("another algorithm's name", forged("RS256", "rsa", Some(RSA_PUBLIC))),
+        (
+            "the public key as a secret",
+            forged("HS256", "rsa", Some(RSA_PUBLIC)),
+        ),
+        (
+            "the modulus as a secret",
+            forged("HS256", "rsa", Some(public.as_bytes())),
+        ),
+        (
+            "a secret for an EC key",
+            forged("HS256", "ec", Some(RSA_PUBLIC)),
+        ),
+        (
+            "another algorithm's name",
+            forged("RS256", "rsa", Some(RSA_PUBLIC)),
+        ),
         ("no algorithm", forged("none", "rsa", None)),
         ("no algorithm, written oddly", forged("nOnE", "rsa", None)),
         ("no signature", forged("RS256", "rsa", None)),
         ("an unknown key", Signer::p256("other").sign(&claims(3_600))),
-        ("a key under another's name", Signer::p256("ec").sign(&claims(3_600))),
+        (
+            "a key under another's name",
+            Signer::p256("ec").sign(&claims(3_600)),
+        ),
         ("an expired token", rsa.sign(&claims(-3_600))),
         ("no token", String::new()),
     ];
@@ -131,11 +165,21 @@ async fn forged_and_foreign_tokens_are_refused_and_the_connection_goes_on() {
         let (reply, mut wire) = connect(&node, &token).await;
         assert!(reply.starts_with("44{"), "{what}: {reply}");
         let error: Value = serde_json::from_str(&reply[2..]).unwrap();
-        assert!(!error["message"].as_str().unwrap().is_empty(), "{what}: {reply}");
+        assert!(
+            !error["message"].as_str().unwrap().is_empty(),
+            "{what}: {reply}"
+        );
         assert_eq!(error["data"]["code"], "unauthenticated", "{what}: {reply}");
-        assert!(node.scrape().await.sum(series) > before, "{what} is counted");
+        assert!(
+            node.scrape().await.sum(series) > before,
+            "{what} is counted"
+        );
         let bearer = format!("authorization: Bearer {token}\r\n");
-        let answer = node.dial().await.get("/api/conversations/lobby/messages", &bearer).await;
+        let answer = node
+            .dial()
+            .await
+            .get("/api/conversations/lobby/messages", &bearer)
+            .await;
         assert_eq!(answer.status, 401, "{what}: {}", answer.text());
         // The same connection may try again with a better one.
         let good = json!({ "token": rsa.sign(&claims(3_600)) });
@@ -143,8 +187,17 @@ async fn forged_and_foreign_tokens_are_refused_and_the_connection_goes_on() {
         let reply = wire.text().await.unwrap();
         assert!(reply.starts_with("40{"), "{what}: {reply}");
     }
-    let answer = node.dial().await.post("/api/development/token", "", b"{\"user\":\"x\"}").await;
-    assert_eq!(answer.status, 404, "no tokens for everybody: {}", answer.text());
+    let answer = node
+        .dial()
+        .await
+        .post("/api/development/token", "", b"{\"user\":\"x\"}")
+        .await;
+    assert_eq!(
+        answer.status,
+        404,
+        "no tokens for everybody: {}",
+        answer.text()
+    );
     assert!(!node.log().contains("panicked"));
 }
 
@@ -152,7 +205,12 @@ async fn forged_and_foreign_tokens_are_refused_and_the_connection_goes_on() {
 async fn keys_that_are_added_and_withdrawn_are_noticed() {
     let (old, new) = (Signer::p256("old"), Signer::p256("new"));
     let node = node_with(&[&old]).await;
-    assert!(connect(&node, &old.sign(&claims(3_600))).await.0.starts_with("40{"));
+    assert!(
+        connect(&node, &old.sign(&claims(3_600)))
+            .await
+            .0
+            .starts_with("40{")
+    );
     write_keys(&node, &[&new]);
     let is_accepted = async |signer: &Signer| {
         let token = signer.sign(&claims(3_600));
@@ -160,7 +218,10 @@ async fn keys_that_are_added_and_withdrawn_are_noticed() {
     };
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while !is_accepted(&new).await || is_accepted(&old).await {
-        assert!(std::time::Instant::now() < end, "the change of keys was not noticed");
+        assert!(
+            std::time::Instant::now() < end,
+            "the change of keys was not noticed"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

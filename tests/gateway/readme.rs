@@ -24,7 +24,10 @@ fn every_make_target_that_the_readme_names_exists() {
         .collect();
     assert!(named.contains("run"), "{named:?}");
     let missing: Vec<_> = named.difference(&targets).collect();
-    assert!(missing.is_empty(), "README.md names make {missing:?}, the Makefile has {targets:?}");
+    assert!(
+        missing.is_empty(),
+        "README.md names make {missing:?}, the Makefile has {targets:?}"
+    );
 }
 
 fn is_target(word: &str) -> bool {

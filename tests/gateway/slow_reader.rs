@@ -63,7 +63,11 @@ async fn a_member_that_stops_reading_is_closed_and_the_others_get_everything() {
     let before = node.memory();
     tokio::join!(send_all(&mut sender), read_all(&mut fast));
     let grown = node.memory().saturating_sub(before);
-    assert!(grown < MEMORY_MAX, "{grown} bytes more for {} sent", MESSAGES * BYTES);
+    assert!(
+        grown < MEMORY_MAX,
+        "{grown} bytes more for {} sent",
+        MESSAGES * BYTES
+    );
 
     eventually("the slow member is closed", async || {
         let scrape = node.scrape().await;
@@ -79,7 +83,10 @@ async fn a_member_that_stops_reading_is_closed_and_the_others_get_everything() {
         ("connections_open", 2.0),
     ] {
         let found = scrape.sum(series);
-        assert!((found - expected).abs() < 0.5, "{series} is {found}, not {expected}");
+        assert!(
+            (found - expected).abs() < 0.5,
+            "{series} is {found}, not {expected}"
+        );
     }
     eventually("the overflow is counted", async || {
         (node.scrape().await.sum("rooms_outbox_overflows_total") >= 1.0).then_some(())

@@ -35,7 +35,11 @@ impl Issued {
     fn new() -> Self {
         let CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        Self { der: cert.der().clone(), pem: cert.pem(), key: signing_key.serialize_pem() }
+        Self {
+            der: cert.der().clone(),
+            pem: cert.pem(),
+            key: signing_key.serialize_pem(),
+        }
     }
 
     fn install(&self, node: &Node) {
@@ -55,7 +59,11 @@ async fn node_with(certificate: &Issued) -> Node {
 }
 
 /// A TLS connection by somebody who trusts only these certificates.
-async fn dial(node: &Node, trusted: &[&Issued], protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
+async fn dial(
+    node: &Node,
+    trusted: &[&Issued],
+    protocol: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for certificate in trusted {
         roots.add(certificate.der.clone()).unwrap();
@@ -68,7 +76,11 @@ async fn dial(node: &Node, trusted: &[&Issued], protocol: &str) -> std::io::Resu
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     let stream = TcpStream::connect(node.address()).await?;
     let name = ServerName::try_from("localhost").unwrap();
-    within("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    within(
+        "a TLS handshake",
+        TlsConnector::from(Arc::new(config)).connect(name, stream),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -78,7 +90,11 @@ async fn websockets_and_requests_work_over_tls() {
     let link = dial(&node, &[&certificate], "http/1.1").await.unwrap();
     let mut wire = Wire::new(link);
     let answer = wire.get(POLLING, "").await;
-    assert!(answer.status == 200 && answer.text().starts_with("0{"), "{}", answer.text());
+    assert!(
+        answer.status == 200 && answer.text().starts_with("0{"),
+        "{}",
+        answer.text()
+    );
     let link = dial(&node, &[&certificate], "http/1.1").await.unwrap();
     let mut client = Client::over(Wire::new(link), &node.token("ada")).await;
     client.join("lobby").await;
@@ -104,7 +120,10 @@ async fn http_2_is_spoken_where_it_is_asked_for() {
         }
         let answer = requests.send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap());
         let answer = within("an answer over HTTP/2", answer).await.unwrap();
-        assert_eq!((answer.version(), answer.status().as_u16()), (http::Version::HTTP_2, status));
+        assert_eq!(
+            (answer.version(), answer.status().as_u16()),
+            (http::Version::HTTP_2, status)
+        );
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice::<serde_json::Value>(&body).unwrap();
     }
@@ -120,17 +139,29 @@ async fn a_new_certificate_is_for_new_connections() {
     new.install(&node);
     eventually("the new certificate is served", async || {
         let link = dial(&node, &[&old, &new], "http/1.1").await.unwrap();
-        let served = link.get_ref().1.peer_certificates().unwrap().first().cloned();
+        let served = link
+            .get_ref()
+            .1
+            .peer_certificates()
+            .unwrap()
+            .first()
+            .cloned();
         (served.as_ref() == Some(&new.der)).then_some(())
     })
     .await;
-    assert!(dial(&node, &[&old], "http/1.1").await.is_err(), "the old one is served no more");
+    assert!(
+        dial(&node, &[&old], "http/1.1").await.is_err(),
+        "the old one is served no more"
+    );
     client.say("lobby", "after").await;
 
     // One that does not fit is refused, and the good one stays.
     std::fs::write(node.folder().join("key.pem"), &old.key).unwrap();
     eventually("the refusal is counted", async || {
-        let failed = node.scrape().await.sum("tls_reloads_total{result=\"failed\"}");
+        let failed = node
+            .scrape()
+            .await
+            .sum("tls_reloads_total{result=\"failed\"}");
         (failed >= 1.0).then_some(())
     })
     .await;

@@ -37,16 +37,26 @@ impl Heartbeat {
     /// A session opened now.
     #[must_use]
     pub fn new(interval: Duration, now: Instant) -> Self {
-        Self { state: State::Resting(now + interval) }
+        Self {
+            state: State::Resting(now + interval),
+        }
     }
 
     /// What is to be done now.
     pub fn tick(&mut self, timeout: Duration, now: Instant) -> Beat {
         match self.state {
             State::Resting(due) if now >= due => {
-                let asked = if now.duration_since(due) > STALL { now } else { due };
+                let asked = if now.duration_since(due) > STALL {
+                    now
+                } else {
+                    due
+                };
                 self.state = State::Asked(asked + timeout);
-                if now >= asked + timeout { Beat::Dead } else { Beat::Ping }
+                if now >= asked + timeout {
+                    Beat::Dead
+                } else {
+                    Beat::Ping
+                }
             }
             State::Asked(deadline) if now >= deadline => Beat::Dead,
             _ => Beat::Rest,
@@ -82,16 +92,27 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut beat = Heartbeat::new(INTERVAL, start);
         assert_eq!(beat.tick(TIMEOUT, at(299)), Beat::Rest);
-        assert_eq!(beat.tick(TIMEOUT, at(310)), Beat::Ping, "late by a timer's grain");
+        assert_eq!(
+            beat.tick(TIMEOUT, at(310)),
+            Beat::Ping,
+            "late by a timer's grain"
+        );
         assert_eq!(beat.tick(TIMEOUT, at(499)), Beat::Rest);
-        assert_eq!(beat.tick(TIMEOUT, at(500)), Beat::Dead, "but the deadline is absolute");
+        assert_eq!(
+            beat.tick(TIMEOUT, at(500)),
+            Beat::Dead,
+            "but the deadline is absolute"
+        );
     }
 
     #[test]
     fn the_deadline_holds_even_if_no_timer_ever_fired() {
         let start = Instant::now();
         let mut beat = Heartbeat::new(INTERVAL, start);
-        assert_eq!(beat.tick(TIMEOUT, start + Duration::from_millis(501)), Beat::Dead);
+        assert_eq!(
+            beat.tick(TIMEOUT, start + Duration::from_millis(501)),
+            Beat::Dead
+        );
     }
 
     #[test]
@@ -100,7 +121,11 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut beat = Heartbeat::new(INTERVAL, start);
         beat.pong(INTERVAL, at(250));
-        assert_eq!(beat.tick(TIMEOUT, at(300)), Beat::Ping, "an unasked pong does not postpone");
+        assert_eq!(
+            beat.tick(TIMEOUT, at(300)),
+            Beat::Ping,
+            "an unasked pong does not postpone"
+        );
         beat.pong(INTERVAL, at(350));
         assert_eq!(beat.next(), at(650));
         assert_eq!(beat.tick(TIMEOUT, at(650)), Beat::Ping);

@@ -13,8 +13,8 @@ use crate::protocol::Violation;
 use crate::protocol::frame::{Frame, Part};
 
 const SEPARATOR: char = '\u{1e}';
-/// python-engineio refuses bodies with more packets than this.
-const PACKETS_MAX: usize = 16;
+/// python-engineio refuses bodies of more than 16 packets; the last one may be the session's end.
+const PACKETS_MAX: usize = 15;
 
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -59,12 +59,18 @@ fn decode_base64(text: &str) -> Result<Bytes, Violation> {
     if text.bytes().all(is_plain) {
         return LENIENT.decode(text).map(Bytes::from).map_err(bad);
     }
-    let mapped = text.bytes().filter(|b| !b.is_ascii_whitespace()).map(|b| match b {
-        b'-' => b'+',
-        b'_' => b'/',
-        other => other,
-    });
-    LENIENT.decode(mapped.collect::<Vec<_>>()).map(Bytes::from).map_err(bad)
+    let mapped = text
+        .bytes()
+        .filter(|b| !b.is_ascii_whitespace())
+        .map(|b| match b {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => other,
+        });
+    LENIENT
+        .decode(mapped.collect::<Vec<_>>())
+        .map(Bytes::from)
+        .map_err(bad)
 }
 
 /// Collects frames into one body.
@@ -137,7 +143,10 @@ mod tests {
     fn bodies_split_into_packets() {
         let packets = all("4hello\u{1e}bAQIDBA==\u{1e}2");
         assert_eq!(packets[0], Ok(Item::Text(Kind::Message, "hello")));
-        assert_eq!(packets[1], Ok(Item::Binary(Bytes::from_static(&[1, 2, 3, 4]))));
+        assert_eq!(
+            packets[1],
+            Ok(Item::Binary(Bytes::from_static(&[1, 2, 3, 4])))
+        );
         assert_eq!(packets[2], Ok(Item::Text(Kind::Ping, "")));
     }
 
@@ -162,13 +171,16 @@ mod tests {
     }
 
     #[test]
-    fn a_body_holds_at_most_sixteen_packets_and_its_bytes() {
+    fn a_body_holds_a_bounded_number_of_packets_and_bytes() {
         let mut encoder = Encoder::default();
         let frame = Frame::text(&["4x"]);
         let added = (0..20).filter(|_| encoder.add(&frame, 1000)).count();
-        assert_eq!(added, 16);
+        assert_eq!(added, 15);
         let mut encoder = Encoder::default();
-        assert!(encoder.add(&Frame::text(&["4", &"x".repeat(100)]), 50), "the first always fits");
+        assert!(
+            encoder.add(&Frame::text(&["4", &"x".repeat(100)]), 50),
+            "the first always fits"
+        );
         assert!(!encoder.add(&frame, 50));
         assert!(encoder.finish().len() > 50);
     }

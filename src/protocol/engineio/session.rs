@@ -34,7 +34,10 @@ pub struct Timing {
 enum State {
     Polling,
     /// `is_probed` once `2probe` was answered: then parked requests are released at once.
-    Probing { until: Instant, is_probed: bool },
+    Probing {
+        until: Instant,
+        is_probed: bool,
+    },
     WebSocket,
     Closed,
 }
@@ -149,7 +152,9 @@ impl Session {
                 self.state = State::Closed;
                 Get::Duplicate
             }
-            State::Probing { is_probed: true, .. } => Get::ServeOrNoop,
+            State::Probing {
+                is_probed: true, ..
+            } => Get::ServeOrNoop,
             _ => Get::Serve,
         }
     }
@@ -199,7 +204,10 @@ impl Session {
         match self.state {
             State::Polling => {
                 let until = now + timing.upgrade_timeout;
-                self.state = State::Probing { until, is_probed: false };
+                self.state = State::Probing {
+                    until,
+                    is_probed: false,
+                };
                 Ok(())
             }
             State::Closed => Err(Refusal::SessionUnknown),
@@ -245,10 +253,18 @@ impl Session {
     pub fn probe_packet<'a>(&mut self, (kind, rest): (Kind, &'a str)) -> Step<'a> {
         match (self.state, kind) {
             (State::Probing { until, .. }, Kind::Ping) if rest == PROBE => {
-                self.state = State::Probing { until, is_probed: true };
+                self.state = State::Probing {
+                    until,
+                    is_probed: true,
+                };
                 Step::AnswerProbe
             }
-            (State::Probing { is_probed: true, .. }, Kind::Upgrade) => {
+            (
+                State::Probing {
+                    is_probed: true, ..
+                },
+                Kind::Upgrade,
+            ) => {
                 self.state = State::WebSocket;
                 Step::Upgraded
             }
@@ -354,10 +370,21 @@ mod tests {
         session.probe(&TIMING, now).unwrap();
         assert_eq!(session.probe(&TIMING, now), Err(Refusal::BadRequest));
         assert_eq!(session.get(), Get::Serve, "not probed yet");
-        assert_eq!(session.probe_packet((Kind::Ping, "probe")), Step::AnswerProbe);
+        assert_eq!(
+            session.probe_packet((Kind::Ping, "probe")),
+            Step::AnswerProbe
+        );
         assert_eq!(session.get(), Get::ServeOrNoop);
-        assert_eq!(session.get(), Get::ServeOrNoop, "every request during an upgrade");
-        assert_eq!(session.transport(), Transport::Polling, "data still goes by polling");
+        assert_eq!(
+            session.get(),
+            Get::ServeOrNoop,
+            "every request during an upgrade"
+        );
+        assert_eq!(
+            session.transport(),
+            Transport::Polling,
+            "data still goes by polling"
+        );
         assert_eq!(session.probe_packet((Kind::Upgrade, "")), Step::Upgraded);
         assert_eq!(session.transport(), Transport::WebSocket);
         assert_eq!(session.get(), Get::Refuse(Refusal::BadRequest));
@@ -367,12 +394,20 @@ mod tests {
 
     #[test]
     fn a_bad_probe_leaves_the_session_alone() {
-        for packet in [(Kind::Message, "x"), (Kind::Upgrade, ""), (Kind::Ping, ""), (Kind::Close, "")] {
+        for packet in [
+            (Kind::Message, "x"),
+            (Kind::Upgrade, ""),
+            (Kind::Ping, ""),
+            (Kind::Close, ""),
+        ] {
             let (mut session, now) = polling();
             session.probe(&TIMING, now).unwrap();
             assert_eq!(session.probe_packet(packet), Step::CloseProbe, "{packet:?}");
             assert_eq!(session.get(), Get::Serve);
-            assert!(session.probe(&TIMING, now).is_ok(), "and may be tried again");
+            assert!(
+                session.probe(&TIMING, now).is_ok(),
+                "and may be tried again"
+            );
         }
     }
 
@@ -381,7 +416,10 @@ mod tests {
         let (mut session, now) = polling();
         session.probe(&TIMING, now).unwrap();
         assert_eq!(session.next_tick(), now + TIMING.upgrade_timeout);
-        assert_eq!(session.tick(&TIMING, now + TIMING.upgrade_timeout), Tick::CloseProbe);
+        assert_eq!(
+            session.tick(&TIMING, now + TIMING.upgrade_timeout),
+            Tick::CloseProbe
+        );
         assert_eq!(session.get(), Get::Serve);
     }
 
@@ -393,7 +431,10 @@ mod tests {
         let mut session = Session::new(Transport::WebSocket, &TIMING, now);
         let step = session.packet((Kind::Close, ""), &TIMING, now);
         assert_eq!(step, Step::Close(CloseReason::TransportClose));
-        assert_eq!(session.packet((Kind::Message, "x"), &TIMING, now), Step::Ignore);
+        assert_eq!(
+            session.packet((Kind::Message, "x"), &TIMING, now),
+            Step::Ignore
+        );
     }
 
     #[test]
@@ -409,7 +450,10 @@ mod tests {
             }
         }
         let late = now + Duration::from_millis(1000);
-        assert_eq!(session.tick(&TIMING, late), Tick::Close(CloseReason::ConnectTimeout));
+        assert_eq!(
+            session.tick(&TIMING, late),
+            Tick::Close(CloseReason::ConnectTimeout)
+        );
         assert_eq!(joined.tick(&TIMING, late), Tick::Rest);
     }
 

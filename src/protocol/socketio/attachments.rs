@@ -39,10 +39,18 @@ impl Assembler {
         // Only packets with attachments pay for being parsed into values.
         let values: Vec<Value> = serde_json::from_str(&format!("[{args}]"))
             .map_err(|_| Violation("JSON nested too deeply"))?;
-        if !values.iter().all(|value| placeholders_exist(value, expected)) {
+        if !values
+            .iter()
+            .all(|value| placeholders_exist(value, expected))
+        {
             return Err(Violation("illegal attachments"));
         }
-        Ok(Self { text: text.into(), expected, bytes_left: bytes_max, data: Vec::new() })
+        Ok(Self {
+            text: text.into(),
+            expected,
+            bytes_left: bytes_max,
+            data: Vec::new(),
+        })
     }
 
     /// Adds one; gives everything back with the last.
@@ -50,12 +58,18 @@ impl Assembler {
     /// # Errors
     /// More bytes than allowed.
     pub fn add(&mut self, data: Bytes) -> Result<Option<Whole>, Violation> {
-        self.bytes_left =
-            self.bytes_left.checked_sub(data.len()).ok_or(Violation("attachments too large"))?;
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(data.len())
+            .ok_or(Violation("attachments too large"))?;
         self.data.push(data);
         let is_complete = self.data.len() == self.expected;
-        Ok(is_complete
-            .then(|| (std::mem::take(&mut self.text), std::mem::take(&mut self.data))))
+        Ok(is_complete.then(|| {
+            (
+                std::mem::take(&mut self.text),
+                std::mem::take(&mut self.data),
+            )
+        }))
     }
 }
 
@@ -64,7 +78,9 @@ fn placeholders_exist(value: &Value, count: usize) -> bool {
         Value::Array(values) => values.iter().all(|value| placeholders_exist(value, count)),
         Value::Object(map) if map.get("_placeholder") == Some(&Value::Bool(true)) => {
             let number = map.get("num").and_then(Value::as_u64);
-            number.and_then(|n| usize::try_from(n).ok()).is_some_and(|n| n < count)
+            number
+                .and_then(|n| usize::try_from(n).ok())
+                .is_some_and(|n| n < count)
         }
         Value::Object(map) => map.values().all(|value| placeholders_exist(value, count)),
         _ => true,
@@ -82,7 +98,8 @@ mod tests {
 
     #[test]
     fn the_last_attachment_completes_the_packet() {
-        let text = r#"52-["a",{"_placeholder":true,"num":1},{"x":[{"_placeholder":true,"num":0}]}]"#;
+        let text =
+            r#"52-["a",{"_placeholder":true,"num":1},{"x":[{"_placeholder":true,"num":0}]}]"#;
         let mut assembler = assembler(text).unwrap();
         assert_eq!(assembler.add(Bytes::from_static(b"x")), Ok(None));
         let (whole, data) = assembler.add(Bytes::from_static(b"y")).unwrap().unwrap();
@@ -111,6 +128,9 @@ mod tests {
     fn bytes_of_all_attachments_are_bounded_together() {
         let mut assembler = assembler(r#"53-["a"]"#).unwrap();
         assert_eq!(assembler.add(Bytes::from(vec![0; 60])), Ok(None));
-        assert_eq!(assembler.add(Bytes::from(vec![0; 60])), Err(Violation("attachments too large")));
+        assert_eq!(
+            assembler.add(Bytes::from(vec![0; 60])),
+            Err(Violation("attachments too large"))
+        );
     }
 }

@@ -103,13 +103,25 @@ mod tests {
         let attachment = [Bytes::from_static(&[1, 2])];
         for (frame, expected) in [
             (connect("/", "abc", None), r#"40{"sid":"abc"}"#),
-            (connect("/a", "abc", Some("p")), r#"40/a,{"sid":"abc","pid":"p"}"#),
-            (connect_error("/x", "Invalid namespace", None), r#"44/x,{"message":"Invalid namespace"}"#),
-            (connect_error("/", "no", Some(r#"{"code":1}"#)), r#"44{"message":"no","data":{"code":1}}"#),
+            (
+                connect("/a", "abc", Some("p")),
+                r#"40/a,{"sid":"abc","pid":"p"}"#,
+            ),
+            (
+                connect_error("/x", "Invalid namespace", None),
+                r#"44/x,{"message":"Invalid namespace"}"#,
+            ),
+            (
+                connect_error("/", "no", Some(r#"{"code":1}"#)),
+                r#"44{"message":"no","data":{"code":1}}"#,
+            ),
             (disconnect("/"), "41"),
             (disconnect("/a"), "41/a,"),
             (event("/", None, "e", "", &[]), r#"42["e"]"#),
-            (event("/a", Some(3), "e\"", "1,{}", &[]), r#"42/a,3["e\"",1,{}]"#),
+            (
+                event("/a", Some(3), "e\"", "1,{}", &[]),
+                r#"42/a,3["e\"",1,{}]"#,
+            ),
             (event("/", None, "e", "0", &attachment), r#"451-["e",0]"#),
             (ack("/", 7, "", &[]), "437[]"),
             (ack("/a", 7, "1", &attachment), "461-/a,7[1]"),

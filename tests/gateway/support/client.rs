@@ -42,8 +42,16 @@ pub(crate) struct Shown {
 
 impl From<&Value> for Shown {
     fn from(data: &Value) -> Self {
-        let text = |name: &str| data[name].as_str().unwrap_or_else(|| panic!("{name} in {data}"));
-        let number = |name: &str| data[name].as_u64().unwrap_or_else(|| panic!("{name} in {data}"));
+        let text = |name: &str| {
+            data[name]
+                .as_str()
+                .unwrap_or_else(|| panic!("{name} in {data}"))
+        };
+        let number = |name: &str| {
+            data[name]
+                .as_u64()
+                .unwrap_or_else(|| panic!("{name} in {data}"))
+        };
         Self {
             epoch: number("epoch"),
             seq: number("seq"),
@@ -80,7 +88,9 @@ impl Client {
 
     /// Sends CONNECT; the reply to it.
     pub(crate) async fn enter(&mut self, token: &str) -> String {
-        self.wire.send_text(&format!("40{}", json!({ "token": token }))).await;
+        self.wire
+            .send_text(&format!("40{}", json!({ "token": token })))
+            .await;
         self.wire.text().await.expect("an answer to CONNECT")
     }
 
@@ -119,7 +129,11 @@ impl Client {
     }
 
     pub(crate) async fn join(&mut self, conversation: &str) -> Value {
-        self.ask_ok("join:conversation", &json!({ "conversationId": conversation })).await
+        self.ask_ok(
+            "join:conversation",
+            &json!({ "conversationId": conversation }),
+        )
+        .await
     }
 
     /// Sends a message; its id.
@@ -149,7 +163,10 @@ impl Client {
         loop {
             let frame = self.wire.frame().await?;
             if frame.opcode == CLOSE {
-                let code = frame.payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                let code = frame
+                    .payload
+                    .get(..2)
+                    .map(|code| u16::from_be_bytes([code[0], code[1]]));
                 self.close_code = Some(code.unwrap_or(1005));
                 continue;
             }
@@ -174,9 +191,15 @@ fn decode(packet: &str) -> Option<Incoming> {
     match (kind, id) {
         ("42", None) => {
             let name = args.first()?.as_str()?.to_owned();
-            Some(Incoming::Event { name, data: args.get_mut(1)?.take() })
+            Some(Incoming::Event {
+                name,
+                data: args.get_mut(1)?.take(),
+            })
         }
-        ("43", Some(id)) => Some(Incoming::Ack { id, data: args.first_mut()?.take() }),
+        ("43", Some(id)) => Some(Incoming::Ack {
+            id,
+            data: args.first_mut()?.take(),
+        }),
         _ => None,
     }
 }
@@ -188,7 +211,9 @@ pub(crate) async fn history(node: &Node, conversation: &str, user: &str) -> Vec<
     let authorization = format!("authorization: Bearer {}\r\n", node.token(user));
     let mut all: Vec<Shown> = Vec::new();
     loop {
-        let after = all.last().map_or_else(|| "0".to_owned(), |e| format!("{}-{}", e.epoch, e.seq));
+        let after = all
+            .last()
+            .map_or_else(|| "0".to_owned(), |e| format!("{}-{}", e.epoch, e.seq));
         let path = format!("/api/conversations/{conversation}/messages?after={after}&limit={PAGE}");
         let response = wire.get(&path, &authorization).await;
         assert_eq!(response.status, 200, "{}", response.text());

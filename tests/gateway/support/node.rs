@@ -72,7 +72,10 @@ impl Node {
         let variable = |key: &str| format!("VESTIBULE__{}", key.to_uppercase().replace('.', "__"));
         Self {
             folder: tempfile::tempdir().unwrap(),
-            settings: settings.iter().map(|(k, v)| (variable(k), (*v).to_owned())).collect(),
+            settings: settings
+                .iter()
+                .map(|(k, v)| (variable(k), (*v).to_owned()))
+                .collect(),
             tokens: Mutex::default(),
             log: Arc::default(),
             process: None,
@@ -99,29 +102,48 @@ impl Node {
             // On standard output, after the log lines.
             word("open http")?;
             let clients = word("listening name=clients address=")?.parse().ok()?;
-            Some((clients, word("listening name=operations address=")?.parse().ok()?))
+            Some((
+                clients,
+                word("listening name=operations address=")?.parse().ok()?,
+            ))
         });
         let Some((clients, operations)) = addresses else {
             child.kill().unwrap();
             panic!("the node does not listen:\n{}", self.log());
         };
-        self.process = Some(Process { child, clients, operations });
+        self.process = Some(Process {
+            child,
+            clients,
+            operations,
+        });
     }
 
     /// Starts the process and kills it before it is known to listen.
     pub(crate) fn start_and_kill(&self, after: std::time::Duration) {
         let mut child = self.launch();
-        drop(thread::Builder::new().spawn(move || {
-            thread::park_timeout(after);
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }).unwrap().join());
+        drop(
+            thread::Builder::new()
+                .spawn(move || {
+                    thread::park_timeout(after);
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                })
+                .unwrap()
+                .join(),
+        );
     }
 
     fn launch(&self) -> Child {
         let data = self.data();
         let mut child = Command::new(PROGRAM)
-            .args(["serve", "--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0", "--data"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--operations",
+                "127.0.0.1:0",
+                "--data",
+            ])
             .arg(&data)
             .envs(self.settings.iter().map(|(key, value)| (key, value)))
             .current_dir(self.folder.path())
@@ -169,7 +191,11 @@ impl Node {
                 .arg(self.data())
                 .output()
                 .unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         });
         token.clone()
@@ -182,8 +208,12 @@ impl Node {
 
     /// A GET on a fresh connection, as a user if there is one.
     pub(crate) async fn get(&self, path: &str, user: Option<&str>) -> Response {
-        let authorization = user.map(|user| format!("authorization: Bearer {}\r\n", self.token(user)));
-        self.dial().await.get(path, &authorization.unwrap_or_default()).await
+        let authorization =
+            user.map(|user| format!("authorization: Bearer {}\r\n", self.token(user)));
+        self.dial()
+            .await
+            .get(path, &authorization.unwrap_or_default())
+            .await
     }
 
     /// A GET on the operations port.
@@ -200,8 +230,15 @@ impl Node {
     pub(crate) fn memory(&self) -> usize {
         let status = format!("/proc/{}/status", self.process().child.id());
         let status = std::fs::read_to_string(status).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse::<usize>()
+            .unwrap()
+            * 1024
     }
 
     /// Ends the process as a crash does.
@@ -214,14 +251,20 @@ impl Node {
     /// Sends a signal: `TERM`, `INT`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process().child.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &id]).status().unwrap();
+        let status = Command::new("kill")
+            .args(["-s", name, &id])
+            .status()
+            .unwrap();
         assert!(status.success(), "kill -s {name}");
     }
 
     /// Waits for the process to end by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let process = self.process.as_mut().expect("it runs");
-        let status = eventually("the process ends", async || process.child.try_wait().unwrap()).await;
+        let status = eventually("the process ends", async || {
+            process.child.try_wait().unwrap()
+        })
+        .await;
         self.process = None;
         status
     }
@@ -235,7 +278,11 @@ impl Node {
     /// Fails when a part of the node panicked, or when it does not serve.
     pub(crate) async fn is_well(&self) {
         assert!(!self.log().contains("panicked"), "{}", self.log());
-        let response = within("an answer of the API", self.get("/api/nothing", Some("ada"))).await;
+        let response = within(
+            "an answer of the API",
+            self.get("/api/nothing", Some("ada")),
+        )
+        .await;
         assert_eq!(response.status, 404, "{}", response.text());
     }
 
@@ -245,7 +292,10 @@ impl Node {
 }
 
 impl Drop for Node {
-    #[expect(clippy::print_stderr, reason = "shown by the harness when the test fails")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "shown by the harness when the test fails"
+    )]
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
             // Gone already, or going now: both are fine.

@@ -47,7 +47,10 @@ pub(crate) async fn passes(command: &mut Command) {
         }
         if Instant::now() > end {
             let group = format!("-{}", child.id());
-            Command::new("kill").args(["-s", "KILL", "--", &group]).status().unwrap();
+            Command::new("kill")
+                .args(["-s", "KILL", "--", &group])
+                .status()
+                .unwrap();
             child.wait().unwrap();
             break None;
         }
@@ -59,7 +62,11 @@ pub(crate) async fn passes(command: &mut Command) {
         |status| format!("ended with {status}"),
     );
     let is_passed = status.is_some_and(|status| status.success());
-    assert!(is_passed, "{shown} {outcome}\n{}\n{stderr}", failures(&stdout));
+    assert!(
+        is_passed,
+        "{shown} {outcome}\n{}\n{stderr}",
+        failures(&stdout)
+    );
 }
 
 fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
@@ -78,7 +85,8 @@ fn failures(report: &str) -> String {
         let text = line.trim_start();
         if text.starts_with("ok ") || text.starts_with("# Subtest") {
             is_shown = false;
-        } else if text.starts_with("not ok ") || (text.starts_with("# ") && !line.starts_with(' ')) {
+        } else if text.starts_with("not ok ") || (text.starts_with("# ") && !line.starts_with(' '))
+        {
             is_shown = true;
         }
         if is_shown {

@@ -7,10 +7,13 @@ pub(crate) struct Scrape(HashMap<String, f64>);
 
 impl Scrape {
     pub(crate) fn parse(page: &str) -> Self {
-        let series = page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        });
+        let series = page
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| {
+                let (name, value) = line.rsplit_once(' ')?;
+                Some((name.to_owned(), value.parse().ok()?))
+            });
         Self(series.collect())
     }
 
@@ -22,6 +25,10 @@ impl Scrape {
             let rest = name.strip_prefix(&wanted);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
         };
-        self.0.iter().filter(|(name, _)| is_wanted(name)).map(|(_, value)| value).sum()
+        self.0
+            .iter()
+            .filter(|(name, _)| is_wanted(name))
+            .map(|(_, value)| value)
+            .sum()
     }
 }

@@ -48,7 +48,10 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 impl Wire {
     pub(crate) fn new(link: impl Link + 'static) -> Self {
-        Self { link: Box::new(link), unused: Vec::new() }
+        Self {
+            link: Box::new(link),
+            unused: Vec::new(),
+        }
     }
 
     pub(crate) async fn dial(address: SocketAddr) -> Self {
@@ -65,7 +68,11 @@ impl Wire {
     pub(crate) async fn dial_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        Self::new(within("a connection", socket.connect(address)).await.unwrap())
+        Self::new(
+            within("a connection", socket.connect(address))
+                .await
+                .unwrap(),
+        )
     }
 
     /// Sends bytes as they are.
@@ -95,12 +102,16 @@ impl Wire {
 
     pub(crate) async fn get(&mut self, path: &str, headers: &str) -> Response {
         self.request(&format!("GET {path}"), headers, b"").await;
-        self.response().await.unwrap_or_else(|| panic!("no answer to GET {path}"))
+        self.response()
+            .await
+            .unwrap_or_else(|| panic!("no answer to GET {path}"))
     }
 
     pub(crate) async fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Response {
         self.request(&format!("POST {path}"), headers, body).await;
-        self.response().await.unwrap_or_else(|| panic!("no answer to POST {path}"))
+        self.response()
+            .await
+            .unwrap_or_else(|| panic!("no answer to POST {path}"))
     }
 
     /// The next answer; nothing when the connection ends before a whole one came.
@@ -113,8 +124,14 @@ impl Wire {
         };
         let head = String::from_utf8(self.unused.drain(..end + 4).collect()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut response = Response { status, head, body: Vec::new() };
-        let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut response = Response {
+            status,
+            head,
+            body: Vec::new(),
+        };
+        let length = response
+            .header("content-length")
+            .map_or(0, |length| length.parse().unwrap());
         response.body = self.take(length).await?;
         Some(response)
     }
@@ -140,7 +157,11 @@ impl Wire {
             short => u64::from(short),
         };
         let payload = self.take(usize::try_from(length).unwrap()).await?;
-        Some(Frame { opcode: head[0] & 0x0f, is_last: head[0] & LAST != 0, payload })
+        Some(Frame {
+            opcode: head[0] & 0x0f,
+            is_last: head[0] & LAST != 0,
+            payload,
+        })
     }
 
     /// The next text message.
@@ -155,7 +176,10 @@ impl Wire {
         loop {
             let frame = self.frame().await?;
             if frame.opcode == CLOSE {
-                let code = frame.payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                let code = frame
+                    .payload
+                    .get(..2)
+                    .map(|code| u16::from_be_bytes([code[0], code[1]]));
                 return Some(code.unwrap_or(1005));
             }
         }
@@ -177,7 +201,9 @@ impl Wire {
     /// Cancel-safe: what was read stays.
     async fn read_more(&mut self) -> Option<()> {
         let mut bytes = [0; 16 * 1024];
-        let count = within("bytes or the end", self.link.read(&mut bytes)).await.unwrap_or(0);
+        let count = within("bytes or the end", self.link.read(&mut bytes))
+            .await
+            .unwrap_or(0);
         self.unused.extend(&bytes[..count]);
         (count > 0).then_some(())
     }
@@ -214,7 +240,12 @@ pub(crate) fn first_fragment(opcode: u8, payload: &[u8]) -> Vec<u8> {
 pub(crate) fn raw_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = head(first, MASKED, payload.len());
     bytes.extend(MASK);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes.extend(
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
     bytes
 }
 
