@@ -115,7 +115,8 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
                 "transport" => transport = Some(value),
-                "sid" => session = percent_decode_str(value).decode_utf8().ok(),
+                // What is no text is no session's id, but still names one.
+                "sid" => session = Some(percent_decode_str(value).decode_utf8_lossy()),
                 "EIO" => is_supported = value == "4",
                 _ => {}
             }
