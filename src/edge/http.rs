@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use crate::config::Edge;
 use crate::lifecycle::{Drain, Phase};
 use crate::telemetry::labels::{Method as MethodLabel, Refused, Route, Status};
 use crate::telemetry::metrics;
+use crate::transport::pace::Pace;
 use crate::transport::stream::Stream;
 use crate::transport::{Caller, Sessions};
 use crate::web;
@@ -145,18 +147,27 @@ async fn speaks_http2(stream: &TcpStream) -> bool {
     matches!(peeked, Ok(Ok(3))) && &start == b"PRI"
 }
 
-async fn http1(router: Rc<Router>, stream: Stream, peer: Peer) {
+async fn http1(router: Rc<Router>, mut stream: Stream, peer: Peer) {
     let mut builder = hyper::server::conn::http1::Builder::new();
+    let (idle, header) = (router.config.idle_timeout, router.config.header_timeout);
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(router.config.header_timeout.get())
+        // Counts from the end of the request before; the head's own time is the pace's.
+        .header_read_timeout(idle.get().max(header.get()))
         .max_buf_size(router.config.max_header_bytes.bytes())
         .half_close(false);
+    let pace = Arc::new(Pace::new());
+    stream.keep_pace(Arc::clone(&pace));
     let service = {
-        let router = Rc::clone(&router);
+        let (router, pace) = (Rc::clone(&router), Arc::clone(&pace));
         service_fn(move |request| {
-            let router = Rc::clone(&router);
-            async move { Ok::<_, Infallible>(router.respond(request, peer).await) }
+            let (router, pace) = (Rc::clone(&router), Arc::clone(&pace));
+            async move {
+                pace.answering();
+                let response = router.respond(request, peer).await;
+                pace.answered();
+                Ok::<_, Infallible>(response)
+            }
         })
     };
     let connection = builder
@@ -166,6 +177,11 @@ async fn http1(router: Rc<Router>, stream: Stream, peer: Peer) {
     let _open = router.drain.hold(Phase::Flushing);
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = pace.is_late(header.get()) => {
+            metrics::EDGE_REFUSED.of(Refused::HeaderTimeout).add(1);
+            tracing::debug!("connection ended: a request's head came too slowly");
+            return;
+        }
         () = router.drain.reached(Phase::Flushing) => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -204,9 +220,6 @@ async fn http2(router: Rc<Router>, stream: Stream, peer: Peer) {
 
 fn ended(result: hyper::Result<()>) {
     if let Err(error) = result {
-        if error.is_timeout() {
-            metrics::EDGE_REFUSED.of(Refused::HeaderTimeout).add(1);
-        }
         tracing::debug!(%error, "connection ended early");
     }
 }

@@ -4,6 +4,7 @@
 //! the session id, whichever connection it came by. What a packet or a deadline means is decided by
 //! the state machine in `protocol::engineio::session`; what a message does, by `server`.
 
+pub mod pace;
 mod polling;
 mod reader;
 mod request;

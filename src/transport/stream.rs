@@ -2,11 +2,14 @@
 
 use std::io::{self, BufRead};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::pace::Pace;
 
 /// The bytes of one connection, and its place under the connection cap.
 pub struct Stream {
@@ -15,6 +18,8 @@ pub struct Stream {
     _permit: Box<dyn Send>,
     /// Bytes that were read before the connection changed hands.
     prefix: Vec<u8>,
+    /// Told of bytes, as long as they are HTTP requests.
+    pace: Option<Arc<Pace>>,
 }
 
 enum Kind {
@@ -42,6 +47,7 @@ impl Stream {
             kind: Kind::Plain(stream),
             _permit: permit,
             prefix: Vec::new(),
+            pace: None,
         }
     }
 
@@ -52,12 +58,19 @@ impl Stream {
             kind: Kind::Tls(Box::new(stream)),
             _permit: permit,
             prefix: Vec::new(),
+            pace: None,
         }
     }
 
-    /// Puts bytes in front of what is read next.
+    /// Tells `pace` of what is read from now on.
+    pub fn keep_pace(&mut self, pace: Arc<Pace>) {
+        self.pace = Some(pace);
+    }
+
+    /// The connection carries no requests any more; `bytes` of what follows were read already.
     pub fn put_back(&mut self, bytes: &[u8]) {
         self.prefix = bytes.to_vec();
+        self.pace = None;
     }
 
     /// Ready when a read may give something. May be wrong once, never for ever.
@@ -110,6 +123,7 @@ impl Stream {
             kind,
             _permit: parcel._permit,
             prefix: parcel.prefix,
+            pace: None,
         })
     }
 }
@@ -126,10 +140,17 @@ impl AsyncRead for Stream {
             self.prefix.drain(..count);
             return Poll::Ready(Ok(()));
         }
-        match &mut self.kind {
+        let before = buffer.filled().len();
+        let read = match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Kind::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if let Some(pace) = &self.pace
+            && buffer.filled().len() > before
+        {
+            pace.received();
         }
+        read
     }
 }
 
