@@ -63,16 +63,7 @@ async fn kills(rounds: u64) {
         node.run().await;
         story.settle(&node).await;
         story.check(&node).await;
-        println!(
-            "seed {round}: {} acknowledged so far, {} sent again, {:?}",
-            story
-                .senders
-                .iter()
-                .map(|sender| sender.acked.len())
-                .sum::<usize>(),
-            story.repeated,
-            began.elapsed()
-        );
+        story.tell(round, began.elapsed());
     }
     node.is_well().await;
 }
@@ -133,6 +124,16 @@ impl Default for Story {
 }
 
 impl Story {
+    #[expect(
+        clippy::print_stdout,
+        reason = "shown by the harness when the test fails"
+    )]
+    fn tell(&self, seed: u64, took: Duration) {
+        let acked: usize = self.senders.iter().map(|sender| sender.acked.len()).sum();
+        let repeated = self.repeated;
+        println!("seed {seed}: {acked} acknowledged so far, {repeated} sent again, {took:?}");
+    }
+
     /// Everybody at work, until the node is killed at a random moment.
     async fn load_until_kill(&mut self, node: &mut Node, random: &mut StdRng) {
         let (acks, mut acked) = watch::channel(0_u64);
@@ -361,10 +362,11 @@ impl Member {
     async fn enter(&mut self, node: &Node) -> Client {
         let mut client = Client::connect(node, &format!("member-{}", self.room)).await;
         loop {
-            let after = self.shown.last().map_or(
-                json!({ "epoch": 1, "seq": 0 }),
-                |last| json!({ "epoch": last.epoch, "seq": last.seq }),
-            );
+            let (epoch, seq) = self
+                .shown
+                .last()
+                .map_or((1, 0), |last| (last.epoch, last.seq));
+            let after = json!({ "epoch": epoch, "seq": seq });
             let data = json!({ "conversationId": ROOMS[self.room], "after": after });
             let ack = client.ask_ok("join:conversation", &data).await;
             assert_eq!(ack["complete"], true, "{ack}");

@@ -6,7 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(
     clippy::large_futures,
-    reason = "a test's future lives once, on its own stack"
+    clippy::or_fun_call,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "tables are long, seeds are printed, and a test's future lives once"
 )]
 
 mod cli;

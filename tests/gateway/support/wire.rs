@@ -42,8 +42,9 @@ pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
 /// The first bit of a frame: no other frame of this message follows.
-const LAST: u8 = 0x80;
+pub(crate) const LAST: u8 = 0x80;
 const MASKED: u8 = 0x80;
+const READ_AT_ONCE: usize = 16 << 10;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 impl Wire {
@@ -200,11 +201,10 @@ impl Wire {
 
     /// Cancel-safe: what was read stays.
     async fn read_more(&mut self) -> Option<()> {
-        let mut bytes = [0; 16 * 1024];
-        let count = within("bytes or the end", self.link.read(&mut bytes))
-            .await
-            .unwrap_or(0);
-        self.unused.extend(&bytes[..count]);
+        self.unused.reserve(READ_AT_ONCE);
+        let read = self.link.read_buf(&mut self.unused);
+        // A broken connection is over like a closed one.
+        let count = within("bytes or the end", read).await.unwrap_or(0);
         (count > 0).then_some(())
     }
 }
