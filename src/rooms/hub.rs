@@ -53,8 +53,9 @@ pub struct Counts {
 
 /// So many dirty outboxes cost about a millisecond to drain, at 4 µs for a write.
 const LONG: usize = 256;
-/// The shortest sleep that the runtime knows.
-const GATHER: Duration = Duration::from_millis(1);
+/// As long as such a flush takes, so that at most half of a saturated worker's time is rest, which
+/// whoever makes the next wave can use.
+const GATHER: Duration = Duration::from_millis(2);
 /// A worker that rested this long between two long flushes is not saturated.
 const REST: Duration = Duration::from_micros(500);
 
