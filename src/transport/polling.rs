@@ -121,7 +121,7 @@ impl Session {
             .await;
             let done = match item {
                 Ok(Item::Text(kind, rest)) => self.packet((kind, rest)),
-                Ok(Item::Binary(data)) => self.client.binary(data),
+                Ok(Item::Binary(data)) => self.attachment(data),
                 Err(violation) => {
                     tracing::debug!(%violation, "bad payload");
                     Err(CloseReason::ParseError)

@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) is_over: Cell<bool>,
     /// The client ended it; a GET that comes late is only let go.
     pub(super) is_goodbye: Cell<bool>,
+    /// It waits for its last acks: an event that is taken in now could not be answered.
+    is_parting: Cell<bool>,
 }
 
 /// An Engine.IO ping.
@@ -74,6 +76,7 @@ impl Session {
             client,
             is_over: Cell::new(false),
             is_goodbye: Cell::new(false),
+            is_parting: Cell::new(false),
         });
         let link: Rc<dyn Link> = Rc::clone(&session) as Rc<dyn Link>;
         session.outbox.connect(Rc::downgrade(&link));
@@ -135,8 +138,9 @@ impl Session {
         self.is_over.get()
     }
 
-    /// Resolves when no event is in flight.
+    /// Takes in nothing more and resolves when no event is in flight.
     pub(super) async fn answered(&self) {
+        self.is_parting.set(true);
         poll_fn(|context| {
             let is_idle = self.is_over.get() || self.client.is_idle(context.waker());
             if is_idle {
@@ -219,6 +223,14 @@ impl Session {
         }
     }
 
+    /// An attachment.
+    pub(super) fn attachment(&self, data: Bytes) -> Result<(), CloseReason> {
+        if self.is_parting.get() {
+            return Ok(());
+        }
+        self.client.binary(data)
+    }
+
     pub(super) fn packet(&self, packet: (packet::Kind, &str)) -> Result<(), CloseReason> {
         let sessions = self.sessions.upgrade().ok_or(CloseReason::TransportClose)?;
         if let Some(kind) = counted(packet.0) {
@@ -238,6 +250,7 @@ impl Session {
                 .packet(packet, timing, sessions.started()),
         };
         match step {
+            Step::Message(_) if self.is_parting.get() => Ok(()),
             Step::Message(text) => self.client.text(text),
             Step::Close(reason) => Err(reason),
             Step::Ignore | Step::AnswerProbe | Step::Upgraded | Step::CloseProbe => Ok(()),
@@ -349,7 +362,7 @@ impl Route for Session {
 
     fn binary(&self, socket: &Rc<WebSocket>, data: Bytes) -> Result<(), CloseReason> {
         if self.is_main(socket) {
-            return self.client.binary(data);
+            return self.attachment(data);
         }
         self.close_probe();
         Ok(())

@@ -18,7 +18,7 @@ use super::support::wire::{Wire, frame};
 const RESTART: u16 = 1012;
 const MESSAGES: usize = 200;
 /// Clients that send all the time.
-const BUSY: usize = 30;
+const BUSY: usize = 100;
 
 /// The ids of a room's history after the node was started again.
 async fn ids_after_restart(node: &mut Node, conversation: &str) -> BTreeSet<String> {
