@@ -131,18 +131,21 @@ fn a_lost_event_does_not_stop_a_closed_loop() {
 
 #[test]
 fn a_socket_that_the_server_closes_is_counted_with_what_it_missed() {
-    let report = play(
-        |n, member| {
-            if n == 100 && member == 39 {
-                Fate::Hang
-            } else {
-                Fate::Deliver
-            }
-        },
-        fanout(1, rate()),
-    );
-    assert_eq!(report.parted.values().sum::<u64>(), 1, "{report}");
-    assert_eq!(report.check.lost, 100, "{report}");
+    let hang: Fault = |n, member| {
+        if n == 100 && member == 39 {
+            Fate::Hang
+        } else {
+            Fate::Deliver
+        }
+    };
+    // Members are numbered as they join: one time in forty the last is the publisher, and then
+    // everything after it is missing. Three in a row would be no accident.
+    let lost = (0..3).map(|_| {
+        let report = play(hang, fanout(1, rate()));
+        assert_eq!(report.parted.values().sum::<u64>(), 1, "{report}");
+        report.check.lost
+    });
+    assert!(lost.into_iter().any(|lost| lost == 100));
 }
 
 #[test]
