@@ -46,7 +46,6 @@ struct Route {
 }
 
 const LIMIT_DEFAULT: usize = 50;
-const LIMIT_MAX: usize = 200;
 
 impl Api {
     pub(super) async fn history(&self, request: Request<Incoming>, id: &str) -> Answer {
@@ -70,7 +69,7 @@ impl Api {
             .transpose()
         };
         let (before, after) = (position("before")?, position("after")?);
-        let limit = limit(request::query(query, "limit")?.as_deref())?;
+        let limit = limit(request::query(query, "limit")?.as_deref(), self.page_max)?;
         let history = &self.context.history;
         let shown = match (before, after) {
             (Some(_), Some(_)) => {
@@ -135,19 +134,16 @@ impl Api {
     }
 }
 
-fn limit(text: Option<&str>) -> Result<usize, Problem> {
+fn limit(text: Option<&str>, max: usize) -> Result<usize, Problem> {
     let Some(text) = text else {
-        return Ok(LIMIT_DEFAULT);
+        return Ok(LIMIT_DEFAULT.min(max));
     };
-    let number = text
-        .parse()
-        .ok()
-        .filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    let number = text.parse().ok().filter(|limit| (1..=max).contains(limit));
     number.ok_or_else(|| {
         let shown: String = text.chars().take(32).collect();
         Problem::field(
             "limit",
-            format!("limit is {shown:?}, allowed are 1 to {LIMIT_MAX}"),
+            format!("limit is {shown:?}, allowed are 1 to {max}"),
         )
     })
 }
@@ -158,11 +154,19 @@ mod tests {
 
     #[test]
     fn limits_outside_the_range_name_the_range() {
-        assert_eq!(limit(None).unwrap(), 50);
-        assert_eq!(limit(Some("200")).unwrap(), 200);
+        assert_eq!(
+            limit(None, 20).unwrap(),
+            20,
+            "a small page_max bounds the default too"
+        );
+        assert_eq!(limit(None, 200).unwrap(), 50);
+        assert_eq!(limit(Some("200"), 200).unwrap(), 200);
         for bad in ["0", "201", "-1", "many", ""] {
             assert!(
-                limit(Some(bad)).unwrap_err().message.contains("1 to 200"),
+                limit(Some(bad), 200)
+                    .unwrap_err()
+                    .message
+                    .contains("1 to 200"),
                 "{bad}"
             );
         }

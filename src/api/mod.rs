@@ -26,6 +26,7 @@ use crate::types::{Code, Problem};
 pub struct Api {
     context: Arc<Context>,
     development: Option<Development>,
+    page_max: usize,
     body_max: usize,
     body_within: std::time::Duration,
 }
@@ -38,11 +39,13 @@ impl Api {
     pub const fn new(
         context: Arc<Context>,
         development: Option<Development>,
+        page_max: usize,
         (body_max, body_within): (usize, std::time::Duration),
     ) -> Self {
         Self {
             context,
             development,
+            page_max,
             body_max,
             body_within,
         }

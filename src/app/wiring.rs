@@ -35,6 +35,7 @@ pub(super) fn parts(
     let development = backends.authenticator.development().cloned();
     let is_development = development.is_some();
     let body = (config.edge.max_body.bytes(), config.edge.body_timeout.get());
+    let page_max = config.archive.page_max;
     let (bus, capacity) = (backends.bus.clone(), config.rooms.bus_queue);
     let catalogue = Arc::clone(&backends.catalogue);
     Ok(Parts {
@@ -49,7 +50,12 @@ pub(super) fn parts(
         drain: drain.clone(),
         page: Some(is_development),
         api: Some(Arc::new(move || {
-            Rc::new(Api::new(Arc::clone(&context), development.clone(), body))
+            Rc::new(Api::new(
+                Arc::clone(&context),
+                development.clone(),
+                page_max,
+                body,
+            ))
         })),
         setup: Arc::new(move |local: &Rc<Local>| {
             let (port, stream) = bus.attach(capacity);
