@@ -53,9 +53,13 @@ pub struct Counts {
 
 /// So many dirty outboxes cost about a millisecond to drain, at 4 µs for a write.
 const LONG: usize = 256;
-/// As long as such a flush takes, so that at most half of a saturated worker's time is rest, which
-/// whoever makes the next wave can use.
-const GATHER: Duration = Duration::from_millis(2);
+/// How long a saturated worker gathers before it flushes again, in flushes: measured, twice the last
+/// flush costs a third less CPU per delivery than a fixed 2 ms, at a higher rate and no higher
+/// latency, because whoever makes the next wave has the core meanwhile.
+const GATHER_FLUSHES: u32 = 2;
+/// What the gathering can add to a saturated room's latency at most.
+const GATHER_MAX: Duration = Duration::from_millis(10);
+const GATHER_MIN: Duration = Duration::from_millis(1);
 /// A worker that rested this long between two long flushes is not saturated.
 const REST: Duration = Duration::from_micros(500);
 
@@ -219,6 +223,7 @@ impl Hub {
     /// of which finds the worker writing the one before, become one.
     pub async fn run_flusher(&self) {
         let mut ended = Instant::now();
+        let mut gather = GATHER_MIN;
         loop {
             std::future::poll_fn(|context| {
                 self.flusher.set(Some(context.waker().clone()));
@@ -231,11 +236,13 @@ impl Hub {
             .await;
             let is_long = self.dirty.borrow().len() >= LONG;
             if is_long && ended.elapsed() < REST {
-                tokio::time::sleep(GATHER).await;
+                tokio::time::sleep(gather).await;
             }
+            let began = Instant::now();
             self.flush();
             if is_long {
                 ended = Instant::now();
+                gather = ((ended - began) * GATHER_FLUSHES).clamp(GATHER_MIN, GATHER_MAX);
             }
             // Whoever the flush woke goes first.
             tokio::task::yield_now().await;
