@@ -20,8 +20,10 @@ const LAYERS: &[&[&str]] = &[
     &["lifecycle"],
     &["protocol", "events", "backend"],
     &[
-        "rooms", "eventlog", "timeline", "cluster", "archive", "records", "auth", "loadgen",
+        "rooms", "eventlog", "timeline", "cluster", "archive", "auth", "limits", "loadgen",
     ],
+    &["store"],
+    &["directory", "accounts"],
     &["server"],
     &["delivery"],
     &["handlers"],

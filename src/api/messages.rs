@@ -134,6 +134,15 @@ impl Api {
     }
 }
 
+impl Api {
+    pub(super) async fn message(&self, request: Request<Incoming>, id: &str) -> Answer {
+        todo!("{request:?} {id}")
+    }
+    pub(super) async fn reactions(&self, request: Request<Incoming>, id: &str) -> Answer {
+        todo!("{request:?} {id}")
+    }
+}
+
 fn limit(text: Option<&str>, max: usize) -> Result<usize, Problem> {
     let Some(text) = text else {
         return Ok(LIMIT_DEFAULT.min(max));

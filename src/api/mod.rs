@@ -4,9 +4,19 @@
 //! Handlers are the same services that the sockets use, so an event sent here is in the same log, in
 //! the same order, as one sent there.
 
+mod accounts;
+mod connections;
+mod conversations;
+mod courses;
 mod development;
+mod events;
+mod idempotency;
 mod messages;
+mod notifications;
+mod openapi;
+mod presence;
 mod problem;
+mod records;
 mod request;
 
 use std::net::IpAddr;
@@ -60,15 +70,50 @@ impl Api {
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let (route, answer) = match *parts {
+            ["api", "signup"] => (Route::Accounts, self.sign_up(request, client).await),
+            ["api", "login"] => (Route::Accounts, self.login(request, client).await),
+            ["api", "logout"] => (Route::Accounts, self.logout(request).await),
+            ["api", "sessions"] => (Route::Accounts, self.sessions(request).await),
+            ["api", "sessions", id] => (Route::Accounts, self.session(request, id).await),
+            ["api", "profile"] => (Route::Users, self.profile(request).await),
+            ["api", "users", id] => (Route::Users, self.user(request, id).await),
+            ["api", "users", id, "ban"] => (Route::Users, self.ban(request, id).await),
+            ["api", "conversations"] => (Route::Conversations, self.conversations(request).await),
+            ["api", "conversations", id] => {
+                (Route::Conversations, self.conversation(request, id).await)
+            }
+            ["api", "conversations", id, "members"] => {
+                (Route::Conversations, self.members(request, id).await)
+            }
+            ["api", "conversations", id, "members", user] => {
+                (Route::Conversations, self.member(request, id, user).await)
+            }
             ["api", "conversations", id, "messages"] => (
                 Route::History,
                 self.only(&[Method::GET], request, |r| self.history(r, id))
                     .await,
             ),
+            ["api", "conversations", id, "read"] => {
+                (Route::Conversations, self.read(request, id).await)
+            }
             ["api", "messages"] => (
                 Route::Messages,
                 self.only(&[Method::POST], request, |r| self.send(r)).await,
             ),
+            ["api", "messages", id] => (Route::Messages, self.message(request, id).await),
+            ["api", "messages", id, "reactions"] => {
+                (Route::Messages, self.reactions(request, id).await)
+            }
+            ["api", "notifications"] => (Route::Notifications, self.notifications(request).await),
+            ["api", "connections"] => (Route::Connections, self.connections(request).await),
+            ["api", "connections", id] => (Route::Connections, self.connection(request, id).await),
+            ["api", kind @ ("courses" | "buildings"), id, "members"] => {
+                (Route::Groups, self.group_members(request, kind, id).await)
+            }
+            ["api", "presence"] => (Route::Presence, self.presence(request).await),
+            ["api", "records", kind, id] => (Route::Records, self.record(request, kind, id).await),
+            ["api", "events"] => (Route::Events, self.events(request).await),
+            ["api", "openapi.json"] => (Route::Api, self.openapi(request).await),
             ["api", "development", "token"] => (
                 Route::Api,
                 self.only(&[Method::POST], request, |r| self.token(r, client))

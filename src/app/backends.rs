@@ -4,19 +4,24 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use crate::accounts::Accounts;
 use crate::archive::Archive;
 use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
 use crate::cluster::bus::Bus;
+use crate::cluster::presence::Presence;
 use crate::config::{Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
 use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
 use crate::delivery::restore::Restore;
+use crate::directory::Directory;
 use crate::eventlog::{self, EventLog, Retention};
 use crate::events::Catalogue;
 use crate::lifecycle::{Drain, Phase, TaskKind, Tasks};
+use crate::limits::Limits;
+use crate::store::Store;
 use crate::timeline::{self, Timeline};
 use crate::types::NodeId;
 
@@ -36,6 +41,16 @@ pub struct Backends {
     pub bus: Bus,
     /// Rooms' past.
     pub archive: Archive,
+    /// What is known for good.
+    pub store: Store,
+    /// The same, cached.
+    pub directory: Directory,
+    /// Logins.
+    pub accounts: Accounts,
+    /// How often who may do what.
+    pub limits: Limits,
+    /// Who is here.
+    pub presence: Presence,
     /// Into the log.
     pub publisher: Publisher,
     /// Timeline and archive as one.
@@ -92,7 +107,15 @@ impl Backends {
         );
         let catalogue = Arc::new(Catalogue::builtin());
         let history = History::new(timeline.clone(), archive.clone(), Arc::clone(&catalogue));
+        let store = Store::sqlite(&database);
+        let directory = Directory::new(store.clone(), bus.clone());
+        let accounts = Accounts::new(authenticator.clone(), store.clone(), bus.clone());
         Ok(Self {
+            store,
+            directory,
+            accounts,
+            limits: Limits::memory(),
+            presence: Presence::memory(PRESENCE_GRACE),
             node: node(config),
             publisher: Publisher::new(log.clone()),
             history,
@@ -164,6 +187,9 @@ impl Backends {
         self.database.close().await;
     }
 }
+
+/// How long a user stays online after its last socket was lost.
+const PRESENCE_GRACE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Runs a service until the drain flushes, which waits for it.
 async fn guarded<F: Future>(

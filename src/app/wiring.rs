@@ -76,6 +76,11 @@ fn context(config: &Config, backends: &Backends) -> Context {
         timeline: backends.timeline.clone(),
         bus: backends.bus.clone(),
         history: backends.history.clone(),
+        store: backends.store.clone(),
+        directory: backends.directory.clone(),
+        accounts: backends.accounts.clone(),
+        limits: backends.limits.clone(),
+        presence: backends.presence.clone(),
         rooms_max: config.rooms.rooms_per_socket_max,
         typing_for: TYPING_FOR,
     }

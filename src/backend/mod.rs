@@ -4,4 +4,5 @@
 
 mod folder;
 pub mod sql;
+pub mod statement;
 pub mod writer;

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::events::derive::{Effect, Emit};
 use crate::events::envelope::Envelope;
 use crate::events::load::{self, Mistakes};
 use crate::events::schema::Schema;
@@ -45,6 +46,10 @@ pub struct Row {
     pub is_in_timeline: bool,
     /// How long a client's id for it is remembered; `None` for the timeline's own.
     pub dedup_window: Option<Duration>,
+    /// What other events follow from it.
+    pub emits: Vec<Emit>,
+    /// What it does to what is stored.
+    pub effects: Vec<Effect>,
     /// What its data must look like.
     pub schema: Schema,
     /// What clients see of it, in this order.

@@ -128,6 +128,8 @@ fn load_row(section: &mut Section, limiters: &[Limiter]) -> Option<Row> {
         room,
         server,
         dedup_window: section.span("dedup_window"),
+        emits: Vec::new(),
+        effects: Vec::new(),
         schema,
         view,
         data_members,

@@ -7,6 +7,7 @@
 //! Pure: the time, and the random bytes of an id, are arguments.
 
 mod catalogue;
+mod derive;
 mod envelope;
 mod form;
 mod id;
@@ -19,6 +20,7 @@ mod validate;
 mod view;
 
 pub use catalogue::{Catalogue, Durability, Limiter, LimiterScope, Row, Who};
+pub use derive::{Each, Effect, Emit, When};
 pub use envelope::{Envelope, EnvelopeError};
 pub use form::{Author, form};
 pub use id::{Identity, event_id, random_id};

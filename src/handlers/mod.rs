@@ -5,10 +5,16 @@
 //! leave, typing that expires. Every answer to a mistake is typed; the translation into acks is here
 //! and nowhere else.
 
+mod change;
 mod connect;
+mod connection;
 mod join;
 mod leave;
 mod message;
+mod presence;
+mod private;
+mod reaction;
+mod read_cursor;
 mod reply;
 mod typing;
 
@@ -18,12 +24,17 @@ use std::time::SystemTime;
 
 use serde_json::value::RawValue;
 
+use crate::accounts::Accounts;
 use crate::auth::{Authenticator, Identity, permissions};
+use crate::cluster::presence::Presence;
 use crate::delivery::fanout::Fanout;
 use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
+use crate::directory::Directory;
 use crate::events::{Author, Catalogue, Durability, Envelope, Row, form};
+use crate::limits::Limits;
 use crate::server::Namespace;
+use crate::store::Store;
 use crate::telemetry::metrics;
 use crate::timeline::Timeline;
 use crate::types::{Code, Problem, RoomName, Timestamp};
@@ -48,6 +59,16 @@ pub struct Context {
     pub history: History,
     /// Rooms that one socket may be in.
     pub rooms_max: usize,
+    /// What is known for good.
+    pub store: Store,
+    /// The same, cached.
+    pub directory: Directory,
+    /// Logins.
+    pub accounts: Accounts,
+    /// How often who may do what.
+    pub limits: Limits,
+    /// Who is here.
+    pub presence: Presence,
     /// How long a typing notice lasts without another.
     pub typing_for: std::time::Duration,
 }
@@ -64,6 +85,12 @@ pub fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     connect::register(namespace, context);
     join::register(namespace, context);
     leave::register(namespace);
+    change::register(namespace, context);
+    reaction::register(namespace, context);
+    read_cursor::register(namespace, context);
+    private::register(namespace, context);
+    presence::register(namespace, context);
+    connection::register(namespace, context);
     for row in context.catalogue.rows() {
         let Some(event) = &row.client else { continue };
         match row.durability {

@@ -1,0 +1,1 @@
+//! Idempotency keys on POST: a retry gets the first answer.

@@ -1,0 +1,8 @@
+//! `private-message`: into the conversation of two.
+
+use std::sync::Arc;
+
+use super::Context;
+use crate::server::Namespace;
+
+pub(super) fn register(_namespace: &mut Namespace, _context: &Arc<Context>) {}
