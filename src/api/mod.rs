@@ -64,12 +64,27 @@ impl Api {
     /// Answers a request. The first value names the route for metrics.
     pub async fn respond(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         client: IpAddr,
     ) -> (Route, Response<Full<Bytes>>) {
+        if request::is_other_media(&request) {
+            return (Route::Api, problem::unsupported_media());
+        }
+        if request.method() == Method::HEAD {
+            // As GET; the HTTP library leaves the body out.
+            *request.method_mut() = Method::GET;
+        }
+        let (route, answer) = self.once(request, client).await;
+        (
+            route,
+            answer.unwrap_or_else(|problem| problem::response(&problem)),
+        )
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>, client: IpAddr) -> (Route, Answer) {
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let (route, answer) = match *parts {
+        match *parts {
             ["api", "signup"] => (Route::Accounts, self.sign_up(request, client).await),
             ["api", "login"] => (Route::Accounts, self.login(request, client).await),
             ["api", "logout"] => (Route::Accounts, self.logout(request).await),
@@ -126,11 +141,7 @@ impl Api {
                     format!("there is no {}", cut(&path)),
                 )),
             ),
-        };
-        (
-            route,
-            answer.unwrap_or_else(|problem| problem::response(&problem)),
-        )
+        }
     }
 
     async fn only<F: Future<Output = Answer>>(
