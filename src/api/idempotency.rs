@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 
 use super::{Answer, Api, problem, request};
 use crate::store::Reply;
-use crate::telemetry::labels::Route;
 use crate::types::{Code, Problem, Timestamp, UserId};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -54,15 +53,15 @@ impl Api {
         &self,
         mut request: Request<Incoming>,
         client: IpAddr,
-    ) -> (Route, Answer) {
-        match self.begin(&mut request).await {
-            Ok(None) => self.dispatch(request, client).await,
-            Ok(Some(Ok(begun))) => {
-                let (route, answer) = self.dispatch(request, client).await;
-                (route, self.end(begun, answer).await)
+        path: &[&str],
+    ) -> Answer {
+        match self.begin(&mut request).await? {
+            None => self.answer(request, client, path).await,
+            Some(Ok(begun)) => {
+                let answer = self.answer(request, client, path).await;
+                self.end(begun, answer).await
             }
-            Ok(Some(Err(reply))) => (Route::Api, Ok(replay(reply))),
-            Err(problem) => (Route::Api, Err(problem)),
+            Some(Err(reply)) => Ok(replay(reply)),
         }
     }
 
