@@ -108,7 +108,7 @@ impl Backends {
         let catalogue = Arc::new(Catalogue::builtin());
         let history = History::new(timeline.clone(), archive.clone(), Arc::clone(&catalogue));
         let store = Store::sqlite(&database);
-        let directory = Directory::new(store.clone(), bus.clone());
+        let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
         let accounts = Accounts::new(authenticator.clone(), store.clone(), bus.clone());
         Ok(Self {
             store,
@@ -156,6 +156,7 @@ impl Backends {
             TaskKind::Archiver,
             guarded(drain.clone(), |stop| archiver.run(stop)),
         );
+        tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
         let stop = drain.clone();
         tasks.spawn(
             TaskKind::Sweeper,

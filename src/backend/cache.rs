@@ -499,7 +499,11 @@ mod tests {
     async fn a_value_that_is_about_to_expire_can_be_read_anew() {
         let cache = cache();
         get(&cache, Ok(Some(1))).await;
-        let refresh = |number| cache.refresh("k", Duration::from_secs(20), move || async move { Ok(Some(number)) });
+        let refresh = |number| {
+            cache.refresh("k", Duration::from_secs(20), move || async move {
+                Ok(Some(number))
+            })
+        };
         refresh(2).await.unwrap();
         assert_eq!(cache.now("k"), Some(Some(1)));
         tokio::time::advance(Duration::from_secs(45)).await;

@@ -68,7 +68,11 @@ impl Directory {
             Some(Kind::Group) => self.groups_now(user)?.contains(room),
             None => false,
         };
-        Some(if is_member { Ok(()) } else { Err(refusal.into()) })
+        Some(if is_member {
+            Ok(())
+        } else {
+            Err(refusal.into())
+        })
     }
 
     async fn is_member(&self, identity: &Identity, room: &RoomName) -> Result<bool, Problem> {

@@ -74,7 +74,13 @@ impl Directory {
     /// A user's courses and buildings.
     pub async fn groups_of(&self, user: &UserId) -> Result<Arc<Vec<RoomName>>, store::Error> {
         let load = || self.load_groups(user);
-        Ok(self.0.caches.groups.get_with(user.as_str(), load).await?.value)
+        Ok(self
+            .0
+            .caches
+            .groups
+            .get_with(user.as_str(), load)
+            .await?
+            .value)
     }
 
     /// The same, if it is cached.

@@ -69,9 +69,15 @@ impl Directory {
     async fn refresh(&self, user: &UserId, fresh_for: Duration) {
         let caches = &self.0.caches;
         let key = user.as_str();
-        let account = caches.users.refresh(key, fresh_for, || self.load_user(user));
-        let groups = caches.groups.refresh(key, fresh_for, || self.load_groups(user));
-        let list = caches.lists.refresh(key, fresh_for, || self.load_list(user));
+        let account = caches
+            .users
+            .refresh(key, fresh_for, || self.load_user(user));
+        let groups = caches
+            .groups
+            .refresh(key, fresh_for, || self.load_groups(user));
+        let list = caches
+            .lists
+            .refresh(key, fresh_for, || self.load_list(user));
         for outcome in [account.await, groups.await, list.await] {
             if let Err(error) = outcome {
                 tracing::debug!(%error, "could not read ahead");
