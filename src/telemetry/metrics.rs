@@ -39,6 +39,14 @@ const LIMITER: LabelInfo = LabelInfo {
     name: "limiter",
     values: Values::Configured("a limiter of the catalogue or of `[limits]`"),
 };
+const CACHE: LabelInfo = LabelInfo {
+    name: "cache",
+    values: Values::Configured("a cache, as `[caches]` calls it"),
+};
+const LEVEL: LabelInfo = LabelInfo {
+    name: "level",
+    values: Values::Configured("`l1`: in this process"),
+};
 const TASK: LabelInfo = LabelInfo {
     name: "task",
     values: Values::Configured("a kind of task, or `worker`"),
@@ -175,6 +183,13 @@ table! {
     /// Age of the newest event the archive has, when it was written.
     ARCHIVE_LAG: Gauge = "vestibule_archive_lag_seconds", "seconds";
 
+    /// Reads that a cache answered.
+    CACHE_HITS: Open<2, Count> = "vestibule_cache_hits_total", "reads", &[CACHE, LEVEL];
+    /// Reads that a cache had no fresh answer to.
+    CACHE_MISSES: Open<2, Count> = "vestibule_cache_misses_total", "reads", &[CACHE, LEVEL];
+    /// Reads that were answered with an expired value because the store did not answer.
+    CACHE_STALE: Open<2, Count> = "vestibule_cache_stale_total", "reads", &[CACHE, LEVEL];
+
     /// Tasks that ended by a panic, by kind.
     TASKS_PANICKED: Open<1, Count> = "vestibule_tasks_panicked_total", "tasks", &[TASK];
     /// The drain's phase: 0 serving, 1 unready, 2 closed, 3 parting, 4 flushing, 5 stopped.
@@ -252,6 +267,9 @@ mod tests {
         EVENTLOG_LAG.of(["pump", "messages", "0"]).set(0.0);
         DELIVERY_DEAD_LETTERS.of(["messages"]).add(1);
         LIMITS_REFUSED.of(["messages"]).add(1);
+        CACHE_HITS.of(["users", "l1"]).add(1);
+        CACHE_MISSES.of(["users", "l1"]).add(1);
+        CACHE_STALE.of(["users", "l1"]).add(1);
         TASKS_PANICKED.of(["handler"]).add(0);
         let page = expose::render();
         let exported: BTreeSet<(&str, &str)> = page
