@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -65,7 +65,7 @@ impl Api {
     /// Answers a request. The first value names the route for metrics.
     pub async fn respond(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         client: IpAddr,
     ) -> (Route, Response<Full<Bytes>>) {
         let path = request.uri().path().to_owned();
@@ -74,10 +74,16 @@ impl Api {
             let problem = Problem::new(Code::NotFound, format!("there is no {}", cut(&path)));
             return (Route::Api, problem::response(&problem));
         };
-        let answer = if known.methods.contains(request.method()) {
-            self.answer(request, client, &segments).await
-        } else {
+        if request.method() == Method::HEAD {
+            // As GET; the HTTP library leaves the body out.
+            *request.method_mut() = Method::GET;
+        }
+        let answer = if !known.methods.contains(request.method()) {
             Ok(problem::method_not_allowed(known.methods))
+        } else if request::is_other_media(&request) {
+            Ok(problem::unsupported_media())
+        } else {
+            self.once(request, client, &segments).await
         };
         let response = answer.unwrap_or_else(|problem| problem::response(&problem));
         (known.route, response)

@@ -151,6 +151,8 @@ table! {
     ROOMS_OUTBOX_OVERFLOWS: Counter = "vestibule_rooms_outbox_overflows_total", "sockets";
     /// Ephemeral events dropped because a worker's bus queue was full.
     BUS_EPHEMERAL_DROPPED: Counter = "vestibule_bus_ephemeral_dropped_total", "events";
+    /// Control words that a worker had no room for; it looked everything up again instead.
+    BUS_CONTROL_LOST: Counter = "vestibule_bus_control_lost_total", "words";
     /// Times durable events were found missing between the bus and a room, and fetched.
     BUS_GAPS: Counter = "vestibule_bus_gaps_total", "gaps";
 
