@@ -32,7 +32,7 @@ use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::directory::Directory;
 use crate::events::{Author, Catalogue, Durability, Envelope, Row, form};
-use crate::limits::Limits;
+use crate::limits::{Limits, Rules};
 use crate::server::Namespace;
 use crate::store::Store;
 use crate::telemetry::metrics;
@@ -67,6 +67,8 @@ pub struct Context {
     pub accounts: Accounts,
     /// How often who may do what.
     pub limits: Limits,
+    /// The rules that are not the catalogue's.
+    pub rules: Rules,
     /// Who is here.
     pub presence: Presence,
     /// How long a typing notice lasts without another.
