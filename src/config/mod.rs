@@ -29,6 +29,7 @@ pub use mistake::{Mistake, Mistakes};
 pub use print::example;
 pub use sections::archive::Archive;
 pub use sections::auth::{Algorithm, Auth, Authentication};
+pub use sections::caches::Caches;
 pub use sections::drain::Drain;
 pub use sections::edge::{Edge, Origin, Tls};
 pub use sections::eventlog::{EventLog, GroupCommit};
@@ -73,6 +74,7 @@ section! {
         eventlog: EventLog,
         timeline: Timeline,
         archive: Archive,
+        caches: Caches,
         telemetry: Telemetry,
         drain: Drain,
     }

@@ -2,6 +2,7 @@
 
 pub(super) mod archive;
 pub(super) mod auth;
+pub(super) mod caches;
 pub(super) mod drain;
 pub(super) mod edge;
 pub(super) mod eventlog;
