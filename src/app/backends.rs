@@ -112,8 +112,8 @@ impl Backends {
             store,
             directory,
             accounts,
-            limits: Limits::memory(),
-            presence: Presence::memory(PRESENCE_GRACE),
+            limits: limits(config),
+            presence: Presence::memory(config.presence.grace.get()),
             node: node(config),
             publisher: Publisher::new(log.clone()),
             history,
@@ -154,6 +154,7 @@ impl Backends {
             TaskKind::Archiver,
             guarded(drain.clone(), |stop| archiver.run(stop)),
         );
+        tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
         let stop = drain.clone();
         tasks.spawn(
             TaskKind::Sweeper,
@@ -186,8 +187,8 @@ impl Backends {
     }
 }
 
-/// How long a user stays online after its last socket was lost.
-const PRESENCE_GRACE: std::time::Duration = std::time::Duration::from_secs(15);
+/// How often limits that are full again are forgotten.
+const LIMITS_SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Runs a service until the drain flushes, which waits for it.
 async fn guarded<F: Future>(
@@ -201,6 +202,22 @@ async fn guarded<F: Future>(
     .await;
     drop(guard);
     result
+}
+
+async fn sweep(limits: Limits) {
+    let mut timer = tokio::time::interval(LIMITS_SWEEP_EVERY);
+    loop {
+        timer.tick().await;
+        limits.sweep(std::time::SystemTime::now().into());
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    if config.limits.enabled {
+        Limits::memory(config.limits.keys_max)
+    } else {
+        Limits::Off
+    }
 }
 
 fn node(config: &Config) -> NodeId {

@@ -7,11 +7,12 @@ use super::backends::Backends;
 use super::front::Parts;
 use super::library::{cors, trusted};
 use crate::api::Api;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::delivery::fanout::Fanout;
 use crate::edge::tls::Tls;
 use crate::handlers::{self, Context};
 use crate::lifecycle::{Drain, Workers};
+use crate::limits::Rules;
 use crate::server::{Local, Server};
 
 /// How many workers this configuration means.
@@ -80,9 +81,20 @@ fn context(config: &Config, backends: &Backends) -> Context {
         directory: backends.directory.clone(),
         accounts: backends.accounts.clone(),
         limits: backends.limits.clone(),
+        rules: rules(&config.limits),
         presence: backends.presence.clone(),
         rooms_max: config.rooms.rooms_per_socket_max,
         typing_for: TYPING_FOR,
+    }
+}
+
+fn rules(section: &config::Limits) -> Rules {
+    Rules {
+        api: section.api.into(),
+        login: section.login.into(),
+        signup: section.signup.into(),
+        other: section.other.into(),
+        events_per_socket: section.enabled.then(|| section.events_per_socket.into()),
     }
 }
 

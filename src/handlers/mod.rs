@@ -36,7 +36,7 @@ use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::directory::Directory;
 use crate::events::{Durability, Vocabulary};
-use crate::limits::Limits;
+use crate::limits::{Limits, Rules};
 use crate::server::{Event, Json, Namespace, Socket};
 use crate::store::Store;
 use crate::telemetry::{Count, metrics};
@@ -74,6 +74,8 @@ pub struct Context {
     pub accounts: Accounts,
     /// How often who may do what.
     pub limits: Limits,
+    /// The rules that are not the catalogue's.
+    pub rules: Rules,
     /// Who is here.
     pub presence: Presence,
     /// How long a typing notice lasts without another.
