@@ -1,7 +1,5 @@
 //! Which backend is behind each port, by mode.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 
 use crate::accounts::Accounts;
@@ -18,7 +16,7 @@ use crate::delivery::pump::{self, Pump};
 use crate::delivery::restore::Restore;
 use crate::directory::Directory;
 use crate::eventlog::{self, EventLog, Retention};
-use crate::events::Catalogue;
+use crate::events::Vocabulary;
 use crate::lifecycle::{Drain, Phase, TaskKind, Tasks};
 use crate::limits::Limits;
 use crate::store::Store;
@@ -30,7 +28,7 @@ pub struct Backends {
     /// This node.
     pub node: NodeId,
     /// What events mean.
-    pub catalogue: Arc<Catalogue>,
+    pub vocabulary: Vocabulary,
     /// Who a token names.
     pub authenticator: Authenticator,
     /// The durable log.
@@ -105,8 +103,8 @@ impl Backends {
             events = restored.entries,
             "timeline restored"
         );
-        let catalogue = Arc::new(Catalogue::builtin());
-        let history = History::new(timeline.clone(), archive.clone(), Arc::clone(&catalogue));
+        let vocabulary = Vocabulary::builtin();
+        let history = History::new(timeline.clone(), archive.clone(), vocabulary.clone());
         let store = Store::sqlite(&database);
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
         let accounts = Accounts::new(authenticator.clone(), store.clone(), bus.clone());
@@ -119,7 +117,7 @@ impl Backends {
             node: node(config),
             publisher: Publisher::new(log.clone()),
             history,
-            catalogue,
+            vocabulary,
             authenticator,
             log,
             timeline,
@@ -141,7 +139,7 @@ impl Backends {
             log: self.log.clone(),
             timeline: self.timeline.clone(),
             bus: self.bus.clone(),
-            catalogue: Arc::clone(&self.catalogue),
+            vocabulary: self.vocabulary.clone(),
             node: self.node.clone(),
         };
         let pump = Pump::new(parts, pump::Options::default());

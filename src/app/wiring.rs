@@ -38,7 +38,7 @@ pub(super) fn parts(
     let body = (config.edge.max_body.bytes(), config.edge.body_timeout.get());
     let page_max = config.archive.page_max;
     let (bus, capacity) = (backends.bus.clone(), config.rooms.bus_queue);
-    let catalogue = Arc::clone(&backends.catalogue);
+    let vocabulary = backends.vocabulary.clone();
     Ok(Parts {
         server,
         edge: config.edge.clone(),
@@ -60,7 +60,7 @@ pub(super) fn parts(
         })),
         setup: Arc::new(move |local: &Rc<Local>| {
             let (port, stream) = bus.attach(capacity);
-            let fanout = Fanout::new(Rc::clone(local.hub()), port, Arc::clone(&catalogue));
+            let fanout = Fanout::new(Rc::clone(local.hub()), port, vocabulary.clone());
             local.provide(Rc::clone(&fanout));
             drop(tokio::task::spawn_local(
                 async move { fanout.run(stream).await },
@@ -72,7 +72,7 @@ pub(super) fn parts(
 fn context(config: &Config, backends: &Backends) -> Context {
     Context {
         authenticator: backends.authenticator.clone(),
-        catalogue: Arc::clone(&backends.catalogue),
+        vocabulary: backends.vocabulary.clone(),
         publisher: backends.publisher.clone(),
         timeline: backends.timeline.clone(),
         bus: backends.bus.clone(),
