@@ -18,11 +18,13 @@ mod lookup;
 mod message;
 mod presence;
 pub mod private;
+mod rate;
 pub mod reaction;
 pub mod read_cursor;
 mod reply;
 mod typing;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::directory::Directory;
 use crate::events::{Durability, Vocabulary};
-use crate::limits::{Limits, Rules};
+use crate::limits::{Limits, Meter, Rules};
 use crate::server::{Event, Json, Namespace, Socket};
 use crate::store::Store;
 use crate::telemetry::{Count, metrics};
@@ -94,6 +96,8 @@ pub(crate) struct Session {
     fanout: Rc<Fanout>,
     typing: typing::Typing,
     order: Rc<Chain>,
+    /// Events of whatever kind.
+    meter: Cell<Option<Meter>>,
 }
 
 impl Session {
@@ -104,6 +108,7 @@ impl Session {
             fanout,
             typing: typing::Typing::default(),
             order: Rc::default(),
+            meter: Cell::new(None),
         }
     }
 
@@ -118,6 +123,9 @@ impl Session {
 
 /// Fills the main namespace.
 pub fn register(namespace: &mut Namespace, context: &Arc<Context>) {
+    if let Some(rule) = context.rules.events_per_socket {
+        namespace.gate(move |socket, event| rate::admit(rule, socket, event));
+    }
     connect::register(namespace, context);
     join::register(namespace, context);
     leave::register(namespace);

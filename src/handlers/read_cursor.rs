@@ -140,6 +140,12 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     });
 }
 
+/// Whether members of a conversation of this size are told who has read what.
+#[must_use]
+pub const fn is_told(member_count: u64) -> bool {
+    member_count <= MEMBERS_MAX
+}
+
 /// Moves a user's cursor: `{conversationId, upTo}`. Runs on a worker.
 ///
 /// # Errors
@@ -200,7 +206,7 @@ async fn place(context: &Context, room: &RoomName, up_to: Seq) -> Result<Positio
 
 async fn has_receipts(context: &Context, id: &ConversationId) -> Result<bool, Problem> {
     if let Some(conversation) = context.directory.conversation(id).await? {
-        return Ok(conversation.member_count <= MEMBERS_MAX);
+        return Ok(is_told(conversation.member_count));
     }
     // Its members are in their tokens only. Those who read are counted instead.
     let max = usize::try_from(MEMBERS_MAX).unwrap_or(usize::MAX);
