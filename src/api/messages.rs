@@ -9,9 +9,8 @@ use serde_json::value::RawValue;
 use super::{Answer, Api, problem, request};
 use crate::auth::permissions;
 use crate::delivery::history::Shown;
-use crate::handlers;
-use crate::handlers::conversation_room;
-use crate::types::{Code, Epoch, EventId, Position, Problem, RoomName, Timestamp};
+use crate::handlers::{Accepted, Sender, conversation_room};
+use crate::types::{Code, Epoch, Position, Problem};
 
 /// A page of history.
 #[derive(Serialize)]
@@ -26,14 +25,6 @@ struct History<'a> {
     /// Position to give as `before` for what came earlier.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Accepted<'a> {
-    ok: bool,
-    id: &'a EventId,
-    room: &'a RoomName,
-    at: Timestamp,
 }
 
 /// What of a message's body decides where it goes; the rest is checked against the catalogue.
@@ -113,21 +104,14 @@ impl Api {
         }
         let data = serde_json::value::to_raw_value(&object)
             .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        let row = self
-            .context
-            .catalogue
-            .by_client("message:send")
-            .ok_or_else(|| {
-                Problem::new(Code::NotFound, "this node's catalogue has no message:send")
-            })?;
-        let (envelope, room) = handlers::envelope(row, &identity, data)?;
-        let at = self.context.publisher.publish(row, &envelope)?.await?.at;
-        let answer = Accepted {
-            ok: true,
-            id: &envelope.id,
-            room: &room,
-            at,
+        let row = self.context.row("message:send")?;
+        let sender = Sender {
+            identity: &identity,
+            address: None,
         };
+        let (envelope, room) = self.context.accept(&row, sender, data).await?;
+        let pending = self.context.publisher.publish(&row, &envelope)?;
+        let answer = Accepted::when(pending, envelope.id, room).await?;
         let mut response = problem::json(&answer);
         *response.status_mut() = StatusCode::CREATED;
         Ok(response)

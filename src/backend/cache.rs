@@ -171,7 +171,11 @@ where
             Look::Nothing => None,
         };
         self.0.misses.add(1);
-        let (number, load) = match self.board(key, ttl, load) {
+        let times = Times {
+            ttl,
+            fresh_for: Duration::ZERO,
+        };
+        let (number, load) = match self.board(key, times, load) {
             Boarding::Late(cached) => return Ok(cached),
             Boarding::Aboard(number, load) => (number, load),
         };
@@ -212,8 +216,38 @@ where
         self.0.kept.invalidate(key);
     }
 
+    /// Forgets everything.
+    pub fn forget_all(&self) {
+        let mut flights = self.0.flights();
+        flights.under_way.clear();
+        self.0.kept.invalidate_all();
+    }
+
+    /// Reads the value of a key anew unless it stays fresh for that long. Not counted as a read.
+    ///
+    /// # Errors
+    /// What the load failed with; an old value is kept then.
+    pub async fn refresh<F>(
+        &self,
+        key: &str,
+        fresh_for: Duration,
+        load: impl FnOnce() -> F,
+    ) -> Result<(), E>
+    where
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let times = Times {
+            ttl: self.0.options.ttl,
+            fresh_for,
+        };
+        match self.board(key, times, load) {
+            Boarding::Late(_) => Ok(()),
+            Boarding::Aboard(_, load) => load.await.map(drop),
+        }
+    }
+
     /// Joins the load of a key, or begins it.
-    fn board<F>(&self, key: &str, ttl: Duration, load: impl FnOnce() -> F) -> Boarding<V, E>
+    fn board<F>(&self, key: &str, times: Times, load: impl FnOnce() -> F) -> Boarding<V, E>
     where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
@@ -225,7 +259,7 @@ where
         }
         // It may have landed between our look and this lock.
         if let Some(entry) = self.0.kept.get(key)
-            && Instant::now() < entry.fresh_until
+            && Instant::now() + times.fresh_for < entry.fresh_until
         {
             return Boarding::Late(entry.cached());
         }
@@ -239,7 +273,7 @@ where
         let load = load();
         let load = async move {
             let outcome = load.await;
-            landing.land(&outcome, ttl);
+            landing.land(&outcome, times.ttl);
             outcome
         };
         let load = load.boxed().shared();
@@ -248,6 +282,14 @@ where
         }
         Boarding::Aboard(number, load)
     }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// How long a value that is loaded now is fresh.
+    ttl: Duration,
+    /// A value that is kept is loaded again unless it stays fresh for this long.
+    fresh_for: Duration,
 }
 
 enum Boarding<V, E> {
@@ -451,6 +493,24 @@ mod tests {
             (Some(4), false),
             "that there is none is soon asked again"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_is_about_to_expire_can_be_read_anew() {
+        let cache = cache();
+        get(&cache, Ok(Some(1))).await;
+        let refresh = |number| {
+            cache.refresh("k", Duration::from_secs(20), move || async move {
+                Ok(Some(number))
+            })
+        };
+        refresh(2).await.unwrap();
+        assert_eq!(cache.now("k"), Some(Some(1)));
+        tokio::time::advance(Duration::from_secs(45)).await;
+        refresh(3).await.unwrap();
+        assert_eq!(cache.now("k"), Some(Some(3)));
+        cache.forget_all();
+        assert_eq!(cache.now("k"), None);
     }
 
     #[tokio::test]

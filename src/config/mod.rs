@@ -33,6 +33,8 @@ pub use sections::caches::Caches;
 pub use sections::drain::Drain;
 pub use sections::edge::{Edge, Origin, Tls};
 pub use sections::eventlog::{EventLog, GroupCommit};
+pub use sections::limits::Limits;
+pub use sections::presence::{Audience, Presence};
 pub use sections::rooms::Rooms;
 pub use sections::telemetry::{LogFormat, Telemetry};
 pub use sections::timeline::Timeline;
@@ -70,6 +72,8 @@ section! {
         edge: Edge,
         transport: Transport,
         rooms: Rooms,
+        limits: Limits,
+        presence: Presence,
         auth: Auth,
         eventlog: EventLog,
         timeline: Timeline,

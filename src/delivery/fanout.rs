@@ -14,14 +14,13 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::cluster::bus::{Delivery, Ephemeral, Port, Publication, Stream};
 use crate::cluster::control::Control;
-use crate::events::{Catalogue, Envelope, view};
+use crate::events::{Envelope, Vocabulary, view};
 use crate::protocol::socketio::encode;
 use crate::rooms::{Broadcast, Hold, Hub, Member, NamespaceId, Reach};
 use crate::server::Socket;
@@ -56,7 +55,7 @@ pub struct Duties {
 pub struct Fanout {
     hub: Rc<Hub>,
     port: Port,
-    catalogue: Arc<Catalogue>,
+    vocabulary: Vocabulary,
     subscribed: RefCell<HashSet<RoomName>>,
     waiting: RefCell<HashMap<u64, Waiting>>,
     next_token: Cell<u64>,
@@ -77,11 +76,11 @@ const DELIVERIES_PER_TURN: u32 = 64;
 impl Fanout {
     /// The fan-out of the worker that owns `hub`.
     #[must_use]
-    pub fn new(hub: Rc<Hub>, port: Port, catalogue: Arc<Catalogue>) -> Rc<Self> {
+    pub fn new(hub: Rc<Hub>, port: Port, vocabulary: Vocabulary) -> Rc<Self> {
         Rc::new(Self {
             hub,
             port,
-            catalogue,
+            vocabulary,
             subscribed: RefCell::default(),
             waiting: RefCell::default(),
             next_token: Cell::new(0),
@@ -256,7 +255,8 @@ impl Fanout {
         let shown = Envelope::parse(&publication.payload)
             .map_err(|error| error.to_string())
             .and_then(|envelope| {
-                view(&self.catalogue, &envelope, publication.position).map_err(|e| e.to_string())
+                view(&self.vocabulary.current(), &envelope, publication.position)
+                    .map_err(|e| e.to_string())
             });
         match shown {
             Ok(shown) => {
@@ -347,6 +347,8 @@ fn close(members: Vec<Rc<Member>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::cluster::bus::Bus;
     use crate::rooms::{Limits, Link, Member, Outbox};
@@ -402,7 +404,7 @@ mod tests {
             assert_eq!(bus.publish_ephemeral(Arc::new(event)), 0);
         }
         bus.close();
-        let fanout = Fanout::new(Rc::clone(&hub), port, Arc::new(Catalogue::builtin()));
+        let fanout = Fanout::new(Rc::clone(&hub), port, Vocabulary::builtin());
         let tasks = tokio::task::LocalSet::new();
         let flushed = Rc::clone(&hub);
         tasks.spawn_local(async move { flushed.run_flusher().await });

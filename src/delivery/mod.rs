@@ -28,6 +28,7 @@ mod chain;
 mod meter;
 mod progress;
 mod route;
+mod topics;
 mod turn;
 
 #[cfg(test)]

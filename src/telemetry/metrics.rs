@@ -35,6 +35,10 @@ const ERROR: LabelInfo = LabelInfo {
     name: "error",
     values: Values::Configured("the kind of I/O error, in the standard library's words"),
 };
+const LIMITER: LabelInfo = LabelInfo {
+    name: "limiter",
+    values: Values::Configured("a limiter of the catalogue or of `[limits]`"),
+};
 const CACHE: LabelInfo = LabelInfo {
     name: "cache",
     values: Values::Configured("a cache, as `[caches]` calls it"),
@@ -123,6 +127,15 @@ table! {
     HANDLERS_PAUSED: Counter = "vestibule_handlers_paused_total", "pauses";
     /// Tokens that were not accepted, by reason.
     AUTH_FAILURES: Counter<AuthFailure> = "vestibule_auth_failures_total", "tokens";
+
+    /// Requests and events refused because somebody came too often, by limiter.
+    LIMITS_REFUSED: Open<1, Count> = "vestibule_limits_refused_total", "requests", &[LIMITER];
+    /// Keys whose limit was forgotten early because there were too many.
+    LIMITS_FORGOTTEN: Counter = "vestibule_limits_forgotten_total", "keys";
+    /// Users online on this node.
+    PRESENCE_ONLINE: Gauge = "vestibule_presence_online", "users";
+    /// Users who came or went.
+    PRESENCE_CHANGES: Counter = "vestibule_presence_changes_total", "changes";
 
     /// Rooms with at least one member on this node.
     ROOMS_OPEN: Gauge = "vestibule_rooms_open", "rooms";
@@ -255,6 +268,7 @@ mod tests {
         EVENTLOG_APPENDED.of(["messages"]).add(1);
         EVENTLOG_LAG.of(["pump", "messages", "0"]).set(0.0);
         DELIVERY_DEAD_LETTERS.of(["messages"]).add(1);
+        LIMITS_REFUSED.of(["messages"]).add(1);
         CACHE_HITS.of(["users", "l1"]).add(1);
         CACHE_MISSES.of(["users", "l1"]).add(1);
         CACHE_STALE.of(["users", "l1"]).add(1);

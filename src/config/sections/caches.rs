@@ -19,6 +19,8 @@ section! {
         bans: Span = Span::from_secs(86_400), in Span::from_secs(1) => Span::from_secs(7 * 86_400);
         /// Conversations.
         conversations: Span = Span::from_secs(1_800), in Span::from_secs(1) => Span::from_secs(86_400);
+        /// Conversations' members, to be told of what happens while they are away.
+        members: Span = Span::from_secs(1_800), in Span::from_secs(1) => Span::from_secs(86_400);
         /// Users' lists of conversations, with the last message and what is unread.
         lists: Span = Span::from_secs(300), in Span::from_secs(1) => Span::from_secs(86_400);
         /// Who is a member of which conversation, and in which role.

@@ -6,6 +6,8 @@ pub(super) mod caches;
 pub(super) mod drain;
 pub(super) mod edge;
 pub(super) mod eventlog;
+pub(super) mod limits;
+pub(super) mod presence;
 pub(super) mod rooms;
 pub(super) mod telemetry;
 pub(super) mod timeline;

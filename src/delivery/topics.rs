@@ -1,0 +1,17 @@
+//! Which topics a consumer reads, while the catalogue may be reloaded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::events::Vocabulary;
+
+/// Resolves when the catalogue in force has other topics than these: then a consumer finishes what
+/// it has begun and joins its group anew, over the new ones.
+pub(super) async fn changed(vocabulary: &Vocabulary, topics: &[Arc<str>]) {
+    while vocabulary.current().topics() == topics {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A new topic is read at most this late.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
