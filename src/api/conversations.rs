@@ -312,7 +312,11 @@ impl Api {
         if conversation.kind != ConversationKind::Direct {
             return Ok(None);
         }
-        let members = self.context.store.members(&conversation.id, None, 2).await?;
+        let members = self
+            .context
+            .store
+            .members(&conversation.id, None, 2)
+            .await?;
         let mut users = members.into_iter().map(|member| member.user);
         Ok(users.find(|member| member != user))
     }
@@ -324,9 +328,8 @@ fn list(
     stale: bool,
 ) -> http::Response<http_body_util::Full<bytes::Bytes>> {
     let last = found.last().filter(|_| found.len() == limit);
-    let next = last.map(|last| {
-        request::cursor(&(last.active_at.as_millis(), &last.conversation.id))
-    });
+    let next =
+        last.map(|last| request::cursor(&(last.active_at.as_millis(), &last.conversation.id)));
     problem::json(&List {
         conversations: found.iter().map(item).collect(),
         next,
@@ -419,8 +422,7 @@ fn users(field: &str, names: &[String]) -> Result<Vec<UserId>, Problem> {
     let mut seen = HashSet::new();
     let mut users = Vec::with_capacity(names.len());
     for name in names {
-        let user =
-            UserId::parse(name).map_err(|error| Problem::field(field, error.to_string()))?;
+        let user = UserId::parse(name).map_err(|error| Problem::field(field, error.to_string()))?;
         if seen.insert(user.clone()) {
             users.push(user);
         }
@@ -463,7 +465,11 @@ mod tests {
             (&many, "members"),
         ];
         for (json, field) in cases {
-            assert_eq!(new(json).unwrap_err().field.as_deref(), Some(field), "{json}");
+            assert_eq!(
+                new(json).unwrap_err().field.as_deref(),
+                Some(field),
+                "{json}"
+            );
         }
         assert_eq!(role("admin").unwrap_err().field.as_deref(), Some("role"));
     }

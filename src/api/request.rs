@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use serde::de::DeserializeOwned;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::handlers;
 use crate::types::{Code, ConversationId, EventId, IdError, Problem, UserId};

@@ -149,7 +149,7 @@ pub fn direct_id(one: &UserId, other: &UserId) -> ConversationId {
 /// token, or may change any conversation, may choose it.
 fn own_id(identity: &Identity, id: ConversationId) -> Result<ConversationId, Problem> {
     let room = conversation_room(id.as_str())?;
-    if identity.rooms().matches(room.as_str()) || has_scope(identity, MEMBERS_WRITE) {
+    if identity.rooms().matches(room.as_str()) || identity.has_scope(MEMBERS_WRITE) {
         return Ok(id);
     }
     Err(Problem {
@@ -316,10 +316,6 @@ pub const fn name(role: Role) -> &'static str {
     }
 }
 
-fn has_scope(_identity: &Identity, _scope: &str) -> bool {
-    false
-}
-
 async fn group(context: &Context, id: &ConversationId) -> Result<(), Problem> {
     let known = context.directory.conversation(id).await?;
     let known =
@@ -335,7 +331,7 @@ async fn group(context: &Context, id: &ConversationId) -> Result<(), Problem> {
 
 /// How high who changes it stands. Read from the store: a cached role may have been taken away.
 async fn rank(context: &Context, place: Place<'_>) -> Result<Role, Problem> {
-    if has_scope(place.by, MEMBERS_WRITE) {
+    if place.by.has_scope(MEMBERS_WRITE) {
         return Ok(Role::Owner);
     }
     let role = context.store.role(place.id, place.by.user()).await?;

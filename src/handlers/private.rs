@@ -132,6 +132,16 @@ pub async fn send(
     })
 }
 
+/// The same, for a client that calls the text `content`.
+#[must_use]
+pub fn as_content(mut problem: Problem) -> Problem {
+    if problem.field.as_deref() == Some("message") {
+        problem.field = Some("content".to_owned());
+        problem.message = problem.message.replacen("message", "content", 1);
+    }
+    problem
+}
+
 /// What is wrong, by the names that the client used.
 fn as_sent(mut problem: Problem) -> Problem {
     if problem.field.as_deref() == Some("content") {

@@ -15,6 +15,7 @@ use super::lookup::{self, Wanted};
 use super::{Accepted, Context, Sender, Session, in_order, now, reply};
 use crate::events::{Envelope, random_id};
 use crate::server::Namespace;
+use crate::store::Reaction;
 use crate::telemetry::metrics;
 use crate::types::{ConversationId, EventId, Problem, UserId};
 
@@ -182,6 +183,27 @@ pub async fn react(
     };
     let queued = queue(context, &row, envelope)?;
     Ok(QueuedReaction { queued, count })
+}
+
+/// What was reacted to a message, by who may read its conversation.
+///
+/// # Errors
+/// `not_found`, or that this user may not.
+pub async fn of(
+    context: &Context,
+    sender: Sender<'_>,
+    message: EventId,
+) -> Result<Vec<Reaction>, Problem> {
+    let wanted = Wanted {
+        id: message,
+        conversation: None,
+    };
+    let message = lookup::message(context, &wanted).await?;
+    context
+        .directory
+        .may_join(sender.identity, &message.room)
+        .await?;
+    Ok(context.store.reactions(&[message.id]).await?)
 }
 
 fn emoji(text: &str) -> Result<(), Problem> {
