@@ -163,7 +163,7 @@ impl Context {
     ) -> Option<Result<(), Problem>> {
         match row.who {
             Who::Anyone => Some(Ok(())),
-            Who::Services if has_scope(identity, &row.scope) => Some(Ok(())),
+            Who::Services if identity.has_scope(&row.scope) => Some(Ok(())),
             Who::Services => {
                 let message = format!(
                     "{} needs a service's token with scope {:?}",
@@ -188,8 +188,4 @@ pub(super) fn unknown(event: &str) -> Problem {
 fn nowhere(row: &Row) -> Problem {
     let message = format!("{} goes to no room, so it has no members", row.name());
     Problem::new(Code::Forbidden, message)
-}
-
-fn has_scope(_identity: &Identity, _scope: &str) -> bool {
-    false
 }
