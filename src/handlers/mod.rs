@@ -48,7 +48,7 @@ use crate::timeline::Timeline;
 use crate::types::{Problem, Timestamp};
 
 pub(crate) use chain::{Chain, Turn};
-pub use check::{Sender, envelope, envelope_of};
+pub use check::{Sender, envelope, formed};
 pub use join::conversation as conversation_room;
 pub use message::Accepted;
 pub use reply::{problem_data, read};
