@@ -127,7 +127,7 @@ impl Effects {
             let mut end = pin!(async {
                 tokio::select! {
                     () = &mut drain => is_draining = true,
-                    () = topics::changed(vocabulary, sources, &topics) => {}
+                    () = topics::changed(vocabulary, sources, topics.clone()) => {}
                 }
             });
             turn.run(end.as_mut()).await?;
