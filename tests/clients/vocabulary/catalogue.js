@@ -20,11 +20,11 @@ export const catalogue = blocks.map((block) => ({
   block,
 }));
 
-/** The catalogue without a row, and without what other rows say of it. */
+/** A file in place of the built-in one: all of it but a row, and what other rows say of that. */
 export function without(type) {
   const kept = catalogue.filter((row) => row.type !== type).map(({ block }) => {
     const [row, ...parts] = block.split(/^(?=\[\[event\.)/m);
     return row + parts.filter((part) => value(part, "type") !== type).join("");
   });
-  return head + kept.join("");
+  return `replace = true\n${head}${kept.join("")}`;
 }

@@ -1,7 +1,7 @@
 // What each row of the catalogue does, by its type: one function each, that fails when the row is gone.
 
 import assert from "node:assert/strict";
-import { TIMESTAMP, unique } from "./stage.js";
+import { problem, TIMESTAMP, unique } from "./stage.js";
 
 /** Type → what it does, at a stage. */
 export const rows = {};
@@ -204,8 +204,9 @@ for (const type of ["PROFILE_UPDATED", "user.updated"]) {
 rows.PROFILE_VIEW_ANALYTICS = async (stage) => {
   const [ada, bo] = [await stage.member("ada"), stage.person("bo")];
   await bo.restOk("GET", `/api/users/${ada.id}`);
-  const seen = (e) => e.userId === bo.id || e.data.viewerId === bo.id;
-  await logged(stage, "PROFILE_VIEW_ANALYTICS", "analytics-events", seen);
+  const event = await logged(stage, "PROFILE_VIEW_ANALYTICS", "analytics-events",
+    (e) => e.userId === bo.id);
+  assert.equal(event.data.viewedUserId, ada.id);
 };
 
 rows.MESSAGE_ANALYTICS = async (stage) => {
@@ -299,12 +300,23 @@ for (const type of ["ASSIGNMENT_DUE", "GRADE_POSTED", "notification.created"]) {
   rows[type] = async (stage) => {
     const ada = await stage.visitor("ada");
     const service = stage.service("notifications:write", "events:write", "users:act");
-    const data = { title: "Something is due", courseId: "bio" };
+    const data = { title: "Something is due" };
     await service.restOk("POST", "/api/notifications", { userId: ada.id, type, data });
     const seen = await notified(stage, ada, type);
     assert.equal(seen.data.title, data.title);
   };
 }
+
+rows.ANNOUNCEMENT = async (stage) => {
+  const [ada, bo] = [await stage.visitor("ada"), await stage.visitor("bo")];
+  const title = unique("the water is off");
+  await publish(stage, "ANNOUNCEMENT", { title });
+  for (const one of [ada, bo]) {
+    const seen = await one.saw("notification:new", ({ data }) => data.title === title);
+    assert.equal(seen.type, "ANNOUNCEMENT");
+  }
+  await logged(stage, "ANNOUNCEMENT", "notifications", (e) => e.data.title === title);
+};
 
 // Domain events of other services
 
@@ -325,12 +337,12 @@ async function complaint(stage) {
   };
   const created = await publish(stage, "complaint.created", data, { userId: ada.id });
   assert.equal(created.topic, "complaints");
-  const get = () => created.service.rest("GET", `/api/records/complaints/${data.id}`);
+  const get = () => created.service.rest("GET", `/api/records/complaint/${data.id}`);
   const stored = await stage.eventually("the record is there", async () => {
     const { status, body } = await get();
     return status === 200 && body;
   });
-  assert.deepEqual([stored.kind, stored.id, stored.data.title], ["complaints", data.id, "No water"]);
+  assert.deepEqual([stored.kind, stored.id, stored.data.title], ["complaint", data.id, "No water"]);
   return { ada, data, get };
 }
 
@@ -354,6 +366,23 @@ rows["complaint.deleted"] = async (stage) => {
   assert.equal(topic, "complaints");
   await stage.eventually("the record is gone", async () => (await get()).status === 404);
 };
+
+for (const [type, data] of [
+  ["SEARCH_PERFORMED", { query: "rust", results: 3 }],
+  ["SEARCH_RESULT_CLICKED", { query: "rust", resultId: "r1", position: 0 }],
+  ["ENGAGEMENT_RECORDED", { action: "scroll", durationMs: 1200 }],
+]) {
+  rows[type] = async (stage) => {
+    const ada = stage.person("ada");
+    const { id, topic, service } = await publish(stage, type, data, { userId: ada.id });
+    assert.equal(topic, "analytics-events");
+    const event = await logged(stage, type, topic, (e) => e.id === id);
+    assert.deepEqual([event.userId, event.data], [ada.id, data]);
+    const named = Object.keys(data)[0];
+    const wrong = { type, data: { ...data, [named]: {} } };
+    problem(await service.rest("POST", "/api/events", wrong), "invalid", named);
+  };
+}
 
 rows.COURSE_ENROLLED = async (stage) => {
   const [ada, bo] = [await stage.visitor("ada"), await stage.visitor("bo")];

@@ -30,7 +30,7 @@ describe("rows", () => {
 describe("without its row", () => {
   let node;
   before(async () => {
-    const own = { "catalogue.file": "catalogue.toml", "catalogue.builtin": false };
+    const own = { "catalogue.file": "catalogue.toml" };
     node = await Node.start({ ...SETTINGS, ...own }, { "catalogue.toml": without(undefined) });
   });
   after(() => node?.stop());
