@@ -118,11 +118,10 @@ export class Stage {
   /** Somebody with an account. */
   async member(name, more = {}) {
     const nobody = new Person(this, "nobody", undefined);
-    const id = unique(name);
-    const account = { id, email: `${id}@example.com`, password: "correct horse battery", name };
+    const email = `${unique(name)}@example.com`;
+    const account = { email, password: "correct horse battery", name };
     const login = await nobody.restOk("POST", "/api/signup", { ...account, ...more });
-    assert.equal(login.user.id, id);
-    const person = new Person(this, id, login.token);
+    const person = new Person(this, login.user.id, login.token);
     return Object.assign(person, { email: account.email, password: account.password });
   }
 
