@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::change::{Queued, has_live_token, raw};
-use super::{Accepted, Context, Sender, Session, conversation, envelope_of, in_order, now, reply};
+use super::change::{Queued, raw};
+use super::{Accepted, Context, Sender, Session, conversation, formed, in_order, now, reply};
 use crate::server::Namespace;
 use crate::telemetry::metrics;
 use crate::types::{Code, ConversationId, Problem, UserId};
@@ -100,7 +100,6 @@ pub async fn send(
         reply::read(data.get()).map_err(|message| Problem::new(Code::Invalid, message))?;
     let to = UserId::parse(&request.to_user_id)
         .map_err(|error| Problem::field("toUserId", error.to_string()))?;
-    has_live_token(sender)?;
     let from = sender.identity.user();
     if to == *from {
         let message = "a private message goes to somebody else";
@@ -115,7 +114,7 @@ pub async fn send(
         client_message_id: request.client_message_id.as_deref(),
     };
     // Formed first: what is refused makes no conversation.
-    let (mut formed, _) = envelope_of(&row, from, raw(&sent)?).map_err(as_sent)?;
+    let (mut event, _) = formed(&row, sender.identity, raw(&sent)?).map_err(as_sent)?;
     context.limit(&row, sender).await?;
     let (direct, _) = conversation::direct(context, from, &to, now()).await?;
     if direct.id != id {
@@ -124,9 +123,9 @@ pub async fn send(
             conversation_id: &direct.id,
             ..sent
         };
-        (formed, _) = envelope_of(&row, from, raw(&sent)?)?;
+        (event, _) = formed(&row, sender.identity, raw(&sent)?)?;
     }
-    let queued = super::change::queue(context, &row, formed)?;
+    let queued = super::change::queue(context, &row, event)?;
     Ok(QueuedPrivately {
         queued,
         conversation: direct.id,
