@@ -157,7 +157,11 @@ impl Fixture {
             r#"{{"id":"e{}","type":"{kind}","userId":"ann","conversationId":"42","timestamp":"2026-01-31T12:00:00Z","data":{data}}}"#,
             self.sent
         );
-        let append = self.parts.log.append(&topic, "k", Bytes::from(json)).unwrap();
+        let append = self
+            .parts
+            .log
+            .append(&topic, "k", Bytes::from(json))
+            .unwrap();
         append.await.unwrap();
     }
 
@@ -197,7 +201,13 @@ impl Fixture {
     }
 
     async fn thing(&self, id: &str) -> Option<Value> {
-        let record = self.parts.directory.record("thing", id).await.unwrap().value?;
+        let record = self
+            .parts
+            .directory
+            .record("thing", id)
+            .await
+            .unwrap()
+            .value?;
         Some(serde_json::from_str(record.data.get()).unwrap())
     }
 }
@@ -280,7 +290,9 @@ async fn memberships_are_put_in_and_taken_out_in_the_logs_order() {
 async fn what_can_never_be_done_is_put_aside_and_the_rest_goes_on() {
     let mut fixture = Fixture::new().await;
     let long = "x".repeat(200);
-    fixture.tell("thing.put", &format!(r#"{{"id":"{long}"}}"#)).await;
+    fixture
+        .tell("thing.put", &format!(r#"{{"id":"{long}"}}"#))
+        .await;
     fixture.tell("thing.put", r#"{"id":"1"}"#).await;
     fixture.follow(true).await;
     assert!(fixture.thing("1").await.is_some());
@@ -295,7 +307,12 @@ async fn who_told_an_event_can_wait_for_what_it_does() {
     let fixture = Fixture::new().await;
     let effects = Effects::new(fixture.parts.clone(), Options::default());
     let mut running = pin!(effects.run(pending()));
-    let row = fixture.parts.vocabulary.current().by_type("thing.put").cloned();
+    let row = fixture
+        .parts
+        .vocabulary
+        .current()
+        .by_type("thing.put")
+        .cloned();
     let row = row.unwrap();
     let json = r#"{"id":"e1","type":"thing.put","userId":"ann","timestamp":"2026-01-31T12:00:00Z","data":{"id":"7"}}"#;
     let event = Envelope::parse(json.as_bytes()).unwrap();
@@ -330,7 +347,13 @@ async fn a_drain_commits_and_ends_and_new_topics_are_taken_up() {
     assert_eq!(fixture.thing("1").await, None);
     fixture.parts.vocabulary.replace(full);
     let made = async {
-        while fixture.store().record("thing", "1").await.unwrap().is_none() {
+        while fixture
+            .store()
+            .record("thing", "1")
+            .await
+            .unwrap()
+            .is_none()
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
