@@ -91,6 +91,8 @@ fn context(config: &Config, backends: &Backends) -> Context {
         presence: backends.presence.clone(),
         rooms_max: config.rooms.rooms_per_socket_max,
         typing_for: TYPING_FOR,
+        turns: handlers::reaction::Turns::default(),
+        receipts: handlers::read_cursor::Receipts::default(),
     }
 }
 

@@ -28,7 +28,7 @@ pub use env::{Variable, environment};
 pub use mistake::{Mistake, Mistakes};
 pub use print::example;
 pub use sections::archive::Archive;
-pub use sections::auth::{Algorithm, Auth, Authentication};
+pub use sections::auth::{Algorithm, Auth, Authentication, Passwords};
 pub use sections::caches::Caches;
 pub use sections::drain::Drain;
 pub use sections::edge::{Edge, Origin, Tls};

@@ -7,18 +7,20 @@
 //! nowhere else.
 
 mod chain;
-mod change;
+pub mod change;
 mod check;
 mod connect;
 mod connection;
+pub mod conversation;
 mod join;
 mod leave;
+mod lookup;
 mod message;
 mod presence;
-mod private;
+pub mod private;
 mod rate;
-mod reaction;
-mod read_cursor;
+pub mod reaction;
+pub mod read_cursor;
 mod reply;
 mod typing;
 
@@ -82,6 +84,10 @@ pub struct Context {
     pub presence: Presence,
     /// How long a typing notice lasts without another.
     pub typing_for: std::time::Duration,
+    /// One writer at a time for a message's reactions.
+    pub turns: reaction::Turns,
+    /// Receipts that were told of a moment ago.
+    pub receipts: read_cursor::Receipts,
 }
 
 /// What a connected socket carries.
