@@ -147,7 +147,7 @@ impl Backends {
         let parts = archiving::Parts {
             log: self.log.clone(),
             archive: self.archive.clone(),
-            catalogue: Arc::clone(&self.catalogue),
+            vocabulary: self.vocabulary.clone(),
             node: self.node.clone(),
         };
         let archiver = Archiver::new(parts, self.archiving.clone());

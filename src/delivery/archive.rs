@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -16,7 +15,7 @@ use super::route::Fault;
 use super::{TIMELINE_TOPIC, meter};
 use crate::archive::{Archive, Row};
 use crate::eventlog::{Consumer, Error, EventLog, Record};
-use crate::events::{Catalogue, Envelope};
+use crate::events::{Envelope, Vocabulary};
 use crate::store::project;
 use crate::timeline::Entry;
 use crate::types::NodeId;
@@ -50,7 +49,7 @@ impl Default for Options {
 pub struct Archiver {
     log: EventLog,
     archive: Archive,
-    catalogue: Arc<Catalogue>,
+    vocabulary: Vocabulary,
     node: NodeId,
     options: Options,
 }
@@ -63,7 +62,7 @@ pub struct Parts {
     /// Where the events go.
     pub archive: Archive,
     /// What they mean for the store.
-    pub catalogue: Arc<Catalogue>,
+    pub vocabulary: Vocabulary,
     /// Signs dead letters.
     pub node: NodeId,
 }
@@ -75,7 +74,7 @@ impl Archiver {
         Self {
             log: parts.log,
             archive: parts.archive,
-            catalogue: parts.catalogue,
+            vocabulary: parts.vocabulary,
             node: parts.node,
             options,
         }
@@ -140,7 +139,7 @@ impl Archiver {
         }
         let mut backoff = Backoff::default();
         loop {
-            let statements = project::batch(&self.catalogue, &rows);
+            let statements = project::batch(&self.vocabulary.current(), &rows);
             let Err(error) = self.archive.upsert(rows, statements).await else {
                 break;
             };

@@ -99,7 +99,7 @@ impl Life {
         let archiving = ArchiverParts {
             log: log.clone(),
             archive: archive.clone(),
-            catalogue: Arc::new(Catalogue::builtin()),
+            vocabulary: Vocabulary::builtin(),
             node: node(),
         };
         let archiver = Archiver::new(archiving, every);

@@ -41,7 +41,7 @@ pub fn batch(catalogue: &Catalogue, events: &[Row]) -> Vec<Statement> {
     };
     let counts = events.iter().filter(|event| !is_outdone(event));
     counts
-        .flat_map(|event| statements(catalogue.by_type(&event.kind), event))
+        .flat_map(|event| statements(catalogue.by_type(&event.kind).map(|row| &**row), event))
         .collect()
 }
 

@@ -90,7 +90,7 @@ async fn measure_path(users: usize, each: usize) {
     let archiving = ArchiverParts {
         log: log.clone(),
         archive,
-        catalogue: Arc::new(Catalogue::builtin()),
+        vocabulary: Vocabulary::builtin(),
         node,
     };
     let archiver = Archiver::new(archiving, ArchiverOptions::default());

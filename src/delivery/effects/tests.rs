@@ -151,7 +151,13 @@ impl Fixture {
     /// Puts an event of a user into the log.
     async fn tell(&mut self, kind: &str, data: &str) {
         self.sent += 1;
-        let topic = self.parts.vocabulary.current().by_type(kind).unwrap();
+        let topic = self
+            .parts
+            .vocabulary
+            .current()
+            .by_type(kind)
+            .cloned()
+            .unwrap();
         let topic = topic.topic.clone().unwrap();
         let json = format!(
             r#"{{"id":"e{}","type":"{kind}","userId":"ann","conversationId":"42","timestamp":"2026-01-31T12:00:00Z","data":{data}}}"#,
