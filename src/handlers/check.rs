@@ -186,6 +186,6 @@ fn limiter<'r>(row: &'r Row, sender: Sender<'_>) -> Option<(&'r str, Rule, Strin
     Some((&limiter.name, rule, key))
 }
 
-fn has_scope(_identity: &Identity, _scope: &str) -> bool {
-    false
+fn has_scope(identity: &Identity, scope: &str) -> bool {
+    identity.has_scope(scope)
 }

@@ -6,6 +6,7 @@
 //! typing that expires. Every answer to a mistake is typed; the translation into acks is here and
 //! nowhere else.
 
+mod announce;
 mod chain;
 mod change;
 mod check;
@@ -20,6 +21,7 @@ mod reaction;
 mod read_cursor;
 mod reply;
 mod typing;
+mod watch;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -43,11 +45,13 @@ use crate::telemetry::{Count, metrics};
 use crate::timeline::Timeline;
 use crate::types::{Problem, Timestamp};
 
+pub use announce::Fact;
 pub(crate) use chain::{Chain, Turn};
 pub use check::{Sender, envelope, envelope_of};
 pub use join::conversation as conversation_room;
 pub use message::Accepted;
 pub use reply::{problem_data, read};
+pub use watch::Watch;
 
 /// What handlers need; one for each node, shared by its workers.
 #[derive(Clone)]
