@@ -33,7 +33,8 @@ pub(super) fn credentials<'a>(headers: &'a HeaderMap, cookies: Option<&'a str>) 
 }
 
 impl Api {
-    /// Whether a request may change something, as far as cookies are concerned.
+    /// Whether a request to a path (its template) may change something, as far as cookies are
+    /// concerned.
     ///
     /// # Errors
     /// `forbidden`, with what to send.
@@ -45,7 +46,7 @@ impl Api {
         if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
             return Ok(());
         }
-        if OPEN.contains(&path.trim_end_matches('/')) {
+        if OPEN.contains(&path) {
             return by_script(headers);
         }
         let name = self.context.authenticator.cookie();

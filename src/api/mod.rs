@@ -12,6 +12,7 @@ mod courses;
 mod development;
 mod events;
 mod idempotency;
+mod limits;
 mod messages;
 mod notifications;
 mod openapi;
@@ -35,6 +36,8 @@ use crate::handlers::Context;
 use crate::telemetry::labels::Route;
 use crate::types::{Code, Problem};
 
+pub use limits::EXPOSED;
+
 /// The REST interface of one node.
 pub struct Api {
     context: Arc<Context>,
@@ -45,6 +48,13 @@ pub struct Api {
 }
 
 type Answer = Result<Response<Full<Bytes>>, Problem>;
+/// Who asks, or why that is not known.
+type Asker = Result<Identity, Problem>;
+
+tokio::task_local! {
+    /// Who asks in the request being answered: found out once, for its limits and for what it wants.
+    static ASKER: Asker;
+}
 
 impl Api {
     /// The interface over these services; tokens for anybody only in development mode.
@@ -67,30 +77,64 @@ impl Api {
     /// Answers a request. The first value names the route for metrics.
     pub async fn respond(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         client: IpAddr,
     ) -> (Route, Response<Full<Bytes>>) {
         let path = request.uri().path().to_owned();
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let Some(known) = routes::find(&segments) else {
-            let problem = Problem::new(Code::NotFound, format!("there is no {}", cut(&path)));
-            return (Route::Api, problem::response(&problem));
+        let known = routes::find(&segments);
+        let (route, template) = known.map_or((Route::Api, ""), |p| (p.route, p.template));
+        let asker = self.asker(request.headers()).await;
+        let endpoint = (&request.method().clone(), template);
+        let (limit, admitted) = self.admit(asker.as_ref(), client, endpoint).await;
+        let answer = async {
+            admitted?;
+            let known = known.ok_or_else(|| {
+                Problem::new(Code::NotFound, format!("there is no {}", cut(&path)))
+            })?;
+            self.at(known, request, (client, &segments)).await
         };
+        let answer = match asker.clone() {
+            Some(asker) => ASKER.scope(asker, answer).await,
+            None => answer.await,
+        };
+        let mut response = answer.unwrap_or_else(|problem| problem::response(&problem));
+        limits::tell(&mut response, self.after(asker.as_ref(), template, limit));
+        (route, response)
+    }
+
+    /// What a path answers.
+    async fn at(
+        &self,
+        known: &routes::Path,
+        mut request: Request<Incoming>,
+        (client, segments): (IpAddr, &[&str]),
+    ) -> Answer {
         if request.method() == Method::HEAD {
             // As GET; the HTTP library leaves the body out.
             *request.method_mut() = Method::GET;
         }
-        let answer = if !known.methods.contains(request.method()) {
+        if !known.methods.contains(request.method()) {
             Ok(problem::method_not_allowed(known.methods))
         } else if request::is_other_media(&request) {
             Ok(problem::unsupported_media())
-        } else if let Err(problem) = self.guard((request.method(), &path), request.headers()) {
+        } else if let Err(problem) =
+            self.guard((request.method(), known.template), request.headers())
+        {
             Err(problem)
         } else {
-            self.once(request, client, &segments).await
-        };
-        let response = answer.unwrap_or_else(|problem| problem::response(&problem));
-        (known.route, response)
+            self.once(request, client, segments).await
+        }
+    }
+
+    /// Who asks, when the request says anything about it.
+    async fn asker(&self, headers: &http::HeaderMap) -> Option<Asker> {
+        let says = [http::header::AUTHORIZATION, http::header::COOKIE];
+        if says.iter().any(|name| headers.contains_key(name)) {
+            Some(self.identify(headers).await)
+        } else {
+            None
+        }
     }
 
     /// What a path of [`routes`] answers to a method that it has.
@@ -129,7 +173,14 @@ impl Api {
     }
 
     /// Who asks.
-    async fn identity(&self, headers: &http::HeaderMap) -> Result<Identity, Problem> {
+    async fn identity(&self, headers: &http::HeaderMap) -> Asker {
+        match ASKER.try_with(Clone::clone) {
+            Ok(asker) => asker,
+            Err(_) => self.identify(headers).await,
+        }
+    }
+
+    async fn identify(&self, headers: &http::HeaderMap) -> Result<Identity, Problem> {
         let cookies = cookies::joined(headers);
         let credentials = cookies::credentials(headers, cookies.as_deref());
         let now = std::time::SystemTime::now().into();

@@ -101,6 +101,13 @@ pub(super) fn created(value: &impl Serialize) -> Response<Full<Bytes>> {
     response
 }
 
+/// The answer when there is nothing to say.
+pub(super) fn nothing() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ use hyper::body::{Body, Incoming};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::handlers;
 use crate::types::{Code, ConversationId, EventId, IdError, Problem, UserId};
@@ -121,6 +122,11 @@ pub(super) fn place<T: DeserializeOwned>(
     let place = json.and_then(|json| serde_json::from_slice(&json).ok());
     let unknown = || Problem::field(name, format!("{name} is no cursor of this list"));
     place.map(Some).ok_or_else(unknown)
+}
+
+/// A value as JSON text.
+pub(super) fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Problem> {
+    to_raw_value(value).map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 /// One segment of a path, decoded.

@@ -10,6 +10,7 @@ use crate::cluster::bus::Bus;
 use crate::cluster::presence::Presence;
 use crate::config::{Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
+use crate::delivery::effects::{self, Effects};
 use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
@@ -158,6 +159,19 @@ impl Backends {
         tasks.spawn(
             TaskKind::Archiver,
             guarded(drain.clone(), |stop| archiver.run(stop)),
+        );
+        let parts = effects::Parts {
+            log: self.log.clone(),
+            directory: self.directory.clone(),
+            presence: self.presence.clone(),
+            bus: self.bus.clone(),
+            vocabulary: self.vocabulary.clone(),
+            node: self.node.clone(),
+        };
+        let effects = Effects::new(parts, effects::Options::default());
+        tasks.spawn(
+            TaskKind::Effects,
+            guarded(drain.clone(), |stop| effects.run(stop)),
         );
         tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
         tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));

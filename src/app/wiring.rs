@@ -3,12 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::backends::Backends;
 use super::front::Parts;
 use super::library::{cors, trusted};
-use crate::api::Api;
+use crate::api::{self, Api};
 use crate::config::{self, Config};
 use crate::delivery::fanout::Fanout;
+use crate::edge::origin::Cors;
 use crate::edge::tls::Tls;
 use crate::handlers::{self, Context};
 use crate::lifecycle::{Drain, Workers};
@@ -46,7 +49,10 @@ pub(super) fn parts(
         transport: config.transport.clone(),
         rooms: config.rooms.clone(),
         node: backends.node.clone(),
-        cors: cors(&config.edge)?,
+        cors: Cors {
+            exposed_headers: Some(HeaderValue::from_static(api::EXPOSED)),
+            ..cors(&config.edge)?
+        },
         trusted: trusted(&config.edge)?,
         tls,
         drain: drain.clone(),
@@ -88,6 +94,8 @@ fn context(config: &Config, backends: &Backends) -> Context {
         presence: backends.presence.clone(),
         rooms_max: config.rooms.rooms_per_socket_max,
         typing_for: TYPING_FOR,
+        turns: handlers::reaction::Turns::default(),
+        receipts: handlers::read_cursor::Receipts::default(),
     }
 }
 

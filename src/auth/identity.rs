@@ -79,6 +79,17 @@ impl Identity {
         self.0.expires_at
     }
 
+    /// Another user, for whom this one acts: in the same rooms, for as long, without its scopes.
+    #[must_use]
+    pub fn acting_for(&self, user: UserId) -> Self {
+        Self::from(Parts {
+            user,
+            name: None,
+            scope: None,
+            ..(*self.0).clone()
+        })
+    }
+
     /// True once the token has ended.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {

@@ -20,7 +20,7 @@ use super::topics;
 use super::turn::Turn;
 use crate::cluster::bus::Bus;
 use crate::eventlog::{Error, EventLog};
-use crate::events::Vocabulary;
+use crate::events::{Catalogue, Vocabulary};
 use crate::timeline::Timeline;
 use crate::types::{NodeId, ShardPosition};
 
@@ -117,7 +117,7 @@ impl Pump {
             let mut end = pin!(async {
                 tokio::select! {
                     () = &mut drain => is_draining = true,
-                    () = topics::changed(vocabulary, &topics) => {}
+                    () = topics::changed(vocabulary, Catalogue::topics, topics.clone()) => {}
                 }
             });
             while !turn.is_over() {

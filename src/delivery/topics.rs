@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::events::Vocabulary;
+use crate::events::{Catalogue, Vocabulary};
 
-/// Resolves when the catalogue in force has other topics than these: then a consumer finishes what
-/// it has begun and joins its group anew, over the new ones.
-pub(super) async fn changed(vocabulary: &Vocabulary, topics: &[Arc<str>]) {
-    while vocabulary.current().topics() == topics {
+/// Resolves when the catalogue in force has other topics (or those of them that `of` picks) than
+/// these: then a consumer finishes what it has begun and joins its group anew, over the new ones.
+pub(super) async fn changed(
+    vocabulary: &Vocabulary,
+    of: fn(&Catalogue) -> Vec<Arc<str>>,
+    topics: Vec<Arc<str>>,
+) {
+    while of(&vocabulary.current()) == topics {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

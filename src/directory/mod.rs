@@ -26,6 +26,8 @@ use caches::Caches;
 use visibility::Stamps;
 use warm::Active;
 
+pub use memberships::MEMBERS_MAX;
+
 /// A value, and whether it is older than it should be because the store did not answer.
 #[derive(Debug, Clone)]
 pub struct Found<T> {

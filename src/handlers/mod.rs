@@ -8,21 +8,25 @@
 
 mod announce;
 mod chain;
-mod change;
+pub mod change;
 mod check;
 mod connect;
 mod connection;
+pub mod conversation;
 mod join;
 mod leave;
+mod lookup;
 mod message;
 mod presence;
-mod private;
-mod reaction;
-mod read_cursor;
+pub mod private;
+mod rate;
+pub mod reaction;
+pub mod read_cursor;
 mod reply;
 mod typing;
 mod watch;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,7 +42,7 @@ use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::directory::Directory;
 use crate::events::{Durability, Vocabulary};
-use crate::limits::{Limits, Rules};
+use crate::limits::{Limits, Meter, Rules};
 use crate::server::{Event, Json, Namespace, Socket};
 use crate::store::Store;
 use crate::telemetry::{Count, metrics};
@@ -84,6 +88,10 @@ pub struct Context {
     pub presence: Presence,
     /// How long a typing notice lasts without another.
     pub typing_for: std::time::Duration,
+    /// One writer at a time for a message's reactions.
+    pub turns: reaction::Turns,
+    /// Receipts that were told of a moment ago.
+    pub receipts: read_cursor::Receipts,
 }
 
 /// What a connected socket carries.
@@ -92,6 +100,8 @@ pub(crate) struct Session {
     fanout: Rc<Fanout>,
     typing: typing::Typing,
     order: Rc<Chain>,
+    /// Events of whatever kind.
+    meter: Cell<Option<Meter>>,
 }
 
 impl Session {
@@ -102,6 +112,7 @@ impl Session {
             fanout,
             typing: typing::Typing::default(),
             order: Rc::default(),
+            meter: Cell::new(None),
         }
     }
 
@@ -116,6 +127,9 @@ impl Session {
 
 /// Fills the main namespace.
 pub fn register(namespace: &mut Namespace, context: &Arc<Context>) {
+    if let Some(rule) = context.rules.events_per_socket {
+        namespace.gate(move |socket, event| rate::admit(rule, socket, event));
+    }
     connect::register(namespace, context);
     join::register(namespace, context);
     leave::register(namespace);

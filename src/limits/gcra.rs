@@ -26,6 +26,15 @@ impl Full {
         self.0 <= micros(now)
     }
 
+    /// What there is to say without taking a token.
+    pub(super) fn look(self, rule: Rule, now: Timestamp) -> Decision {
+        let (now, interval) = (micros(now), interval(rule));
+        let capacity = interval.saturating_mul(i64::from(rule.count));
+        let ahead = self.0.clamp(now, now.saturating_add(capacity)) - now;
+        let over = (ahead + interval).saturating_sub(capacity);
+        said(rule, ahead, over.max(0))
+    }
+
     /// Takes one token: what to remember from now on, and what to say.
     pub(super) fn take(self, rule: Rule, now: Timestamp) -> (Self, Decision) {
         let (now, interval) = (micros(now), interval(rule));
@@ -34,21 +43,26 @@ impl Full {
         let from = self.0.clamp(now, now.saturating_add(capacity));
         let to = from.saturating_add(interval);
         let over = to.saturating_sub(now).saturating_sub(capacity);
-        let is_refused = over > 0;
-        let full = if is_refused { from } else { to };
-        let ahead = full.saturating_sub(now);
-        let left = (capacity - ahead) / interval;
-        let decision = Decision {
-            limit: rule.count,
-            remaining: u32::try_from(left).unwrap_or(0),
-            reset: duration(ahead),
-            // In whole milliseconds, as clients are told and clocks count: who waits that long passes.
-            retry_after: is_refused.then(|| {
-                let over = u64::try_from(over).unwrap_or(0);
-                Duration::from_millis(over.div_ceil(1_000))
-            }),
-        };
-        (Self(full), decision)
+        if over > 0 {
+            return (Self(from), said(rule, from.saturating_sub(now), over));
+        }
+        (Self(to), said(rule, to.saturating_sub(now), 0))
+    }
+}
+
+/// What to say when the tokens are back in `ahead` and the next one comes in `over`.
+fn said(rule: Rule, ahead: i64, over: i64) -> Decision {
+    let interval = interval(rule);
+    let left = interval.saturating_mul(i64::from(rule.count)) - ahead;
+    Decision {
+        limit: rule.count,
+        remaining: u32::try_from(left / interval).unwrap_or(0),
+        reset: duration(ahead),
+        // In whole milliseconds, as clients are told and clocks count: who waits that long passes.
+        retry_after: (over > 0).then(|| {
+            let over = u64::try_from(over).unwrap_or(0);
+            Duration::from_millis(over.div_ceil(1_000))
+        }),
     }
 }
 

@@ -75,6 +75,12 @@ impl Memory {
         decision
     }
 
+    pub(super) fn look(&self, name: &str, rule: Rule, key: &str, now: Timestamp) -> Decision {
+        let hash = self.0.keyed.hash_one((name, key));
+        let known = self.shard(hash).keys.get(&hash).copied();
+        known.unwrap_or(Full::ALWAYS).look(rule, now)
+    }
+
     pub(super) fn sweep(&self, now: Timestamp) {
         for shard in &self.0.shards {
             lock(shard).forget_full(now);

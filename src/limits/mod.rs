@@ -10,8 +10,10 @@
 mod gcra;
 mod memory;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::events::Limiter;
 use crate::telemetry::metrics;
 use crate::types::{Code, Problem, Rate, Timestamp};
 
@@ -22,6 +24,18 @@ pub struct Rule {
     pub count: u32,
     /// The time in which they come back.
     pub per: Duration,
+}
+
+/// An address as a key. Of IPv6 the network: one client has 2^64 addresses there.
+#[must_use]
+pub fn address(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
 }
 
 /// What a limiter says.
@@ -57,6 +71,15 @@ impl From<Rate> for Rule {
         Self {
             count: rate.count(),
             per: rate.per(),
+        }
+    }
+}
+
+impl From<&Limiter> for Rule {
+    fn from(limiter: &Limiter) -> Self {
+        Self {
+            count: limiter.count,
+            per: limiter.per,
         }
     }
 }
@@ -147,6 +170,21 @@ impl Limits {
         }
     }
 
+    /// How a key stands, without taking a token, if the backend can tell at once.
+    #[must_use]
+    pub fn look_now(&self, name: &str, rule: Rule, key: &str, now: Timestamp) -> Option<Decision> {
+        match self {
+            Self::Off => None,
+            Self::Memory(memory) => Some(memory.look(name, rule, key, now)),
+        }
+    }
+
+    /// True when nothing is limited.
+    #[must_use]
+    pub const fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+
     /// Forgets keys that are full again; run now and then.
     pub fn sweep(&self, now: Timestamp) {
         match self {
@@ -177,6 +215,15 @@ mod tests {
             .unwrap_err();
         assert_eq!(problem.code, Code::RateLimited);
         assert_eq!(problem.retry_after_ms(), Some(1_500));
+    }
+
+    #[test]
+    fn a_client_with_a_network_of_its_own_has_one_key() {
+        let key = |text: &str| address(text.parse().unwrap());
+        assert_eq!(key("2001:db8:0:7::1"), key("2001:db8:0:7:ffff::2"));
+        assert_ne!(key("2001:db8:0:7::1"), key("2001:db8:0:8::1"));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
     }
 
     #[test]

@@ -387,6 +387,11 @@ impl Socket {
 
     /// Handles an event, after those that came before it.
     pub(super) fn handle(&self, event: Event) {
+        let admitted = match &self.0.namespace.gate {
+            Some(gate) => guarded("gate", || gate(self, event)).flatten(),
+            None => Some(event),
+        };
+        let Some(event) = admitted else { return };
         if self.0.is_busy.get() {
             // Bounded: each waiting event holds one of the session's permits, and the transport
             // stops reading when there are none left.

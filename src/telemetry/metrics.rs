@@ -184,6 +184,10 @@ table! {
     /// Records put aside because they could not be applied, by the topic they came from.
     DELIVERY_DEAD_LETTERS: Open<1, Count> =
         "vestibule_delivery_dead_letters_total", "records", &[TOPIC];
+    /// Events that followed from others.
+    DELIVERY_DERIVED: Counter = "vestibule_delivery_derived_total", "events";
+    /// Changes of records and memberships that followed from events.
+    DELIVERY_EFFECTS: Counter = "vestibule_delivery_effects_total", "changes";
     /// Rows written to the archive.
     ARCHIVE_ROWS: Counter = "vestibule_archive_rows_total", "rows";
     /// Age of the newest event the archive has, when it was written.
