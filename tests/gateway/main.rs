@@ -17,6 +17,7 @@ mod accounts;
 mod cli;
 mod clients;
 mod conformance;
+mod conversations;
 mod drain;
 mod durability;
 mod hostile;
