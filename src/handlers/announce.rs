@@ -1,82 +1,79 @@
-//! What happened to something stored, as an event.
+//! Tells users what changed in their lists of conversations.
+//!
+//! The store first, then the directory forgets, then the users are told in their own rooms
+//! (`conversation:changed`), then whoever asked is answered. The ids of these events follow from what
+//! was stored, so that a retry tells nobody twice.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde::Serialize;
 
-use super::{Context, now};
-use crate::events::{Envelope, Row, derived_id};
-use crate::types::{Problem, UserId};
+use super::Context;
+use super::change::raw;
+use crate::delivery::publish::Publishing;
+use crate::events::{Envelope, derived_id};
+use crate::types::{ConversationId, Problem, Timestamp, UserId};
 
-/// A fact about a user that was stored just now.
-#[derive(Debug, Clone, Copy)]
-pub struct Fact<'a> {
-    /// The event type.
-    pub kind: &'a str,
-    /// Whose event it is.
-    pub user: &'a UserId,
-    /// What makes it this one event: a repetition with the same is dropped as such.
-    pub of: &'a str,
-    /// Its data.
-    pub data: &'a Value,
+/// The data of the events that tell users of their conversations.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Told<'a> {
+    pub(super) conversation_id: &'a ConversationId,
+    pub(super) change: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<&'static str>,
+    pub(super) by: &'a UserId,
 }
 
-/// The log is asked this often when it has no room or does not answer. What is stored is stored:
-/// its caller cannot undo it.
-const ATTEMPTS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(200);
+/// Something to tell a user.
+pub(super) struct Notice<'a> {
+    pub(super) kind: &'static str,
+    pub(super) told: Told<'a>,
+    pub(super) at: Timestamp,
+}
 
-impl Context {
-    /// Publishes it and waits until the log has it. Nothing is published, and nothing is wrong,
-    /// where the operator's catalogue has no such row.
-    ///
-    /// # Errors
-    /// When the log did not take it, after a few attempts.
-    pub async fn announce(&self, fact: Fact<'_>) -> Result<(), Problem> {
-        let Some((row, envelope)) = self.event(fact) else {
-            return Ok(());
-        };
-        let mut attempt = 1;
-        loop {
-            let outcome = match self.publisher.publish(&row, &envelope) {
-                Ok(publishing) => publishing.await.map(drop),
-                Err(problem) => Err(problem),
-            };
-            match outcome {
-                Err(problem) if problem.retry_after.is_some() && attempt < ATTEMPTS => {
-                    tokio::time::sleep(PAUSE).await;
-                    attempt += 1;
-                }
-                outcome => return outcome,
-            }
-        }
+pub(super) fn forget(context: &Context, id: &ConversationId, users: &[&UserId]) {
+    for user in users {
+        context.directory.membership_changed(id, user);
     }
+    let users: Vec<UserId> = users.iter().map(|user| (*user).clone()).collect();
+    context.directory.list_changed(&users);
+}
 
-    /// Publishes it if the log takes it at once; for what may be lost.
-    pub fn mention(&self, fact: Fact<'_>) {
-        if let Some((row, envelope)) = self.event(fact) {
-            match self.publisher.publish(&row, &envelope) {
-                // Not waited for: it is on its way whoever listens.
-                Ok(publishing) => drop(publishing),
-                Err(problem) => {
-                    tracing::debug!(kind = fact.kind, code = %problem.code, "not published");
-                }
-            }
-        }
-    }
-
-    fn event(&self, fact: Fact<'_>) -> Option<(Arc<Row>, Envelope)> {
-        let row = self.vocabulary.current().by_type(fact.kind).cloned()?;
+/// Tells users in their own rooms; done when the log has all of it.
+pub(super) async fn tell(
+    context: &Context,
+    users: &[&UserId],
+    notice: &Notice<'_>,
+) -> Result<(), Problem> {
+    let row = context
+        .vocabulary
+        .current()
+        .by_type(notice.kind)
+        .map(Arc::clone);
+    let Some(row) = row else {
+        // An operator's catalogue without this type: nobody wants to be told.
+        return Ok(());
+    };
+    let data = raw(&notice.told)?;
+    let mut pending: Vec<Publishing> = Vec::with_capacity(users.len());
+    for user in users {
+        let id = notice.told.conversation_id;
+        let at = notice.at.as_millis().to_string();
         let envelope = Envelope {
-            id: derived_id(&[fact.kind, fact.user.as_str(), fact.of]),
-            kind: fact.kind.to_owned(),
-            user_id: fact.user.clone(),
-            conversation_id: None,
-            timestamp: now(),
-            data: RawValue::from_string(fact.data.to_string()).ok()?,
+            id: derived_id(&[notice.kind, id.as_str(), user.as_str(), &at]),
+            kind: row.kind.to_string(),
+            user_id: (*user).clone(),
+            conversation_id: Some(id.clone()),
+            timestamp: notice.at,
+            data: data.clone(),
         };
-        Some((row, envelope))
+        pending.push(context.publisher.publish(&row, &envelope)?);
     }
+    for told in pending {
+        told.await?;
+    }
+    Ok(())
 }
