@@ -1,6 +1,6 @@
 //! REST: connections between users.
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
@@ -34,16 +34,16 @@ impl Api {
     pub(super) async fn connections(&self, request: Request<Incoming>) -> Answer {
         let identity = self.identity(request.headers()).await?;
         if request.method() == Method::GET {
-            return self.list_connections(identity.user(), request.uri().query()).await;
+            return self
+                .list_connections(identity.user(), request.uri().query())
+                .await;
         }
         let body = request::body(request, (self.body_max, self.body_within)).await?;
         let new: New = request::json(&body)?;
         let to = new.to_user_id.unwrap_or_default();
         let to = UserId::parse(&to).map_err(|e| Problem::field("toUserId", e.to_string()))?;
         let made = connection::request(&self.context, identity.user(), to).await?;
-        let mut response = problem::json(&Shown::from(made));
-        *response.status_mut() = StatusCode::CREATED;
-        Ok(response)
+        Ok(problem::created(&Shown::from(made)))
     }
 
     pub(super) async fn connection(&self, request: Request<Incoming>, id: &str) -> Answer {

@@ -1,6 +1,6 @@
 //! REST: who belongs to a course or building.
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ impl Api {
                 let user = whom(&identity, request::query(query, "userId")?.as_deref())?;
                 let room = group.room(&id)?;
                 group::withdraw(&self.context, &identity, &room, &user).await?;
-                Ok(problem::empty(StatusCode::NO_CONTENT))
+                Ok(problem::nothing())
             }
             _ => {
                 let body = request::body(request, (self.body_max, self.body_within)).await?;
@@ -106,8 +106,6 @@ impl Api {
 fn whom(identity: &Identity, named: Option<&str>) -> Result<UserId, Problem> {
     match named {
         None | Some("me") => Ok(identity.user().clone()),
-        Some(id) => {
-            UserId::parse(id).map_err(|error| Problem::field("userId", error.to_string()))
-        }
+        Some(id) => UserId::parse(id).map_err(|error| Problem::field("userId", error.to_string())),
     }
 }

@@ -72,7 +72,11 @@ pub const fn word(status: Status) -> &'static str {
 }
 
 pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
-    for event in ["connection:request", "connection:accept", "connection:reject"] {
+    for event in [
+        "connection:request",
+        "connection:accept",
+        "connection:reject",
+    ] {
         let context = Arc::clone(context);
         let received = metrics::EVENTS_RECEIVED.of([event]);
         namespace.on(event, move |socket, given| {
@@ -109,7 +113,10 @@ async fn act(
     }
     let id = fields.id("requestId", |text| Ok(text.to_owned()))?;
     if id.is_empty() || id.len() > ID_BYTES_MAX {
-        return Err(Problem::field("requestId", "requestId is no id of a request"));
+        return Err(Problem::field(
+            "requestId",
+            "requestId is no id of a request",
+        ));
     }
     allowed(context, identity, event).await?;
     let status = if event == "connection:accept" {
@@ -140,7 +147,9 @@ pub async fn request(context: &Context, from: &UserId, to: UserId) -> Result<Con
     }
     let id = random_id(rand::random());
     let store = &context.store;
-    let connection = store.request_connection(id.as_str(), from, &to, now()).await?;
+    let connection = store
+        .request_connection(id.as_str(), from, &to, now())
+        .await?;
     match connection.status {
         Status::Accepted => {
             let message = "you are connected with this user already";

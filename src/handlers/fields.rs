@@ -44,7 +44,10 @@ impl Fields {
         parse: impl Fn(&str) -> Result<T, IdError>,
     ) -> Result<Vec<T>, Problem> {
         let Some(Value::Array(values)) = self.0.get(name) else {
-            return Err(Problem::field(name, format!("{name} must be a list of ids")));
+            return Err(Problem::field(
+                name,
+                format!("{name} must be a list of ids"),
+            ));
         };
         if values.is_empty() || values.len() > max {
             let message = format!("{name} holds {} ids, allowed are 1 to {max}", values.len());
@@ -92,7 +95,13 @@ mod tests {
             assert_eq!(problem.field.as_deref(), Some("userId"), "{json}");
             assert!(problem.message.contains(part), "{}", problem.message);
         }
-        for json in ["{}", r#"{"ids":"x"}"#, r#"{"ids":[]}"#, r#"{"ids":["a","b","c"]}"#, r#"{"ids":[7]}"#] {
+        for json in [
+            "{}",
+            r#"{"ids":"x"}"#,
+            r#"{"ids":[]}"#,
+            r#"{"ids":["a","b","c"]}"#,
+            r#"{"ids":[7]}"#,
+        ] {
             let problem = fields(json).ids("ids", 2, UserId::parse).unwrap_err();
             assert_eq!(problem.field.as_deref(), Some("ids"), "{json}");
         }

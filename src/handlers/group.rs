@@ -125,7 +125,7 @@ fn may_enroll(
     }
     let is_own = identity.user() == user;
     let is_open = context.is_self_enrolment && group == Group::Course;
-    if is_own && (is_open || identity.rooms().contains(room)) {
+    if is_own && (is_open || identity.rooms().matches(room.as_str())) {
         return Ok(());
     }
     if is_own {

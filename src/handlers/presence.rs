@@ -82,28 +82,44 @@ const CROWDS_MAX: usize = 20;
 const ASKED_AT_ONCE: usize = 16;
 
 pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
-    on(namespace, context, "register", |context, socket, session, event| {
-        let named = event.raw(0);
-        async move {
-            let named = named.ok_or_else(|| Problem::field("userId", "the user id is missing"))?;
-            let state = refresh(&context, &socket, &session, named.get())?;
-            socket.emit("presence:state", crate::server::Json(&state));
-            Ok(One { ok: true, state })
-        }
-    });
-    on(namespace, context, "presence:query", |context, socket, session, event| {
-        let user = Fields::of(event).and_then(|fields| fields.id("userId", UserId::parse));
-        async move {
-            let state = query(&context, &session.identity, user?).await?;
-            socket.emit("presence:state", crate::server::Json(&state));
-            Ok(One { ok: true, state })
-        }
-    });
+    on(
+        namespace,
+        context,
+        "register",
+        |context, socket, session, event| {
+            let named = event.raw(0);
+            async move {
+                let named =
+                    named.ok_or_else(|| Problem::field("userId", "the user id is missing"))?;
+                let state = refresh(&context, &socket, &session, named.get())?;
+                socket.emit("presence:state", crate::server::Json(&state));
+                Ok(One { ok: true, state })
+            }
+        },
+    );
+    on(
+        namespace,
+        context,
+        "presence:query",
+        |context, socket, session, event| {
+            let user = Fields::of(event).and_then(|fields| fields.id("userId", UserId::parse));
+            async move {
+                let state = query(&context, &session.identity, user?).await?;
+                socket.emit("presence:state", crate::server::Json(&state));
+                Ok(One { ok: true, state })
+            }
+        },
+    );
     on_subscribe(namespace, context);
-    on(namespace, context, "presence:unsubscribe", |_, socket, session, event| {
-        let done = Fields::of(event).and_then(|fields| unsubscribe(&socket, &session, &fields));
-        async move { done.map(|()| Done { ok: true }) }
-    });
+    on(
+        namespace,
+        context,
+        "presence:unsubscribe",
+        |_, socket, session, event| {
+            let done = Fields::of(event).and_then(|fields| unsubscribe(&socket, &session, &fields));
+            async move { done.map(|()| Done { ok: true }) }
+        },
+    );
 }
 
 fn on_subscribe(namespace: &mut Namespace, context: &Arc<Context>) {
@@ -147,7 +163,12 @@ fn on<T: Serialize + 'static, Fut>(
         let Some(session) = socket.data::<Session>() else {
             return;
         };
-        let work = work(Arc::clone(&context), socket.clone(), Rc::clone(&session), &event);
+        let work = work(
+            Arc::clone(&context),
+            socket.clone(),
+            Rc::clone(&session),
+            &event,
+        );
         let context = Arc::clone(&context);
         answer(socket, event, async move {
             allowed(&context, &session.identity, name).await?;
@@ -248,7 +269,8 @@ fn refresh(
 async fn query(context: &Context, identity: &Identity, user: UserId) -> Result<State, Problem> {
     let (mut states, _) = states(context, identity, vec![user]).await?;
     states.pop().ok_or_else(|| {
-        let message = "you can see only who is connected with you, or in a conversation or course with you";
+        let message =
+            "you can see only who is connected with you, or in a conversation or course with you";
         Problem {
             code: Code::Forbidden,
             ..Problem::field("userId", message)
@@ -291,14 +313,22 @@ async fn visible(
 
 async fn states_of(context: &Context, users: Vec<UserId>) -> Result<Vec<State>, Problem> {
     let here = context.presence.states(&users).await;
-    let is_unknown = |state: &&crate::cluster::presence::State| {
-        !state.is_online && state.last_seen.is_none()
-    };
-    let unknown: Vec<UserId> = here.iter().filter(is_unknown).map(|state| state.user.clone()).collect();
+    let is_unknown =
+        |state: &&crate::cluster::presence::State| !state.is_online && state.last_seen.is_none();
+    let unknown: Vec<UserId> = here
+        .iter()
+        .filter(is_unknown)
+        .map(|state| state.user.clone())
+        .collect();
     let stored: HashMap<UserId, Timestamp> = if unknown.is_empty() {
         HashMap::new()
     } else {
-        context.store.last_seen(&unknown).await?.into_iter().collect()
+        context
+            .store
+            .last_seen(&unknown)
+            .await?
+            .into_iter()
+            .collect()
     };
     let shown = here.into_iter().map(|state| State {
         last_seen: state.last_seen.or_else(|| stored.get(&state.user).copied()),
@@ -330,7 +360,10 @@ async fn watch(
 ) -> Result<Vec<State>, Problem> {
     let rooms: Vec<RoomName> = users.iter().filter_map(room).collect();
     let member = socket.member();
-    let new = rooms.iter().filter(|room| !member.is_in(room.as_str())).count();
+    let new = rooms
+        .iter()
+        .filter(|room| !member.is_in(room.as_str()))
+        .count();
     if member.count_rooms(is_watched) + new > USERS_MAX {
         let message = format!("a socket may watch {USERS_MAX} users; unsubscribe from some first");
         return Err(Problem::new(Code::Conflict, message));
@@ -367,7 +400,11 @@ async fn subscribe_conversation(
     let crowd = context.crowds.watch(&id).await?;
     session.fanout.listen(socket, crowd.room());
     let online = crowd.online();
-    session.watching.crowds.borrow_mut().insert(id.clone(), crowd);
+    session
+        .watching
+        .crowds
+        .borrow_mut()
+        .insert(id.clone(), crowd);
     Ok(Conversation {
         ok: true,
         conversation_id: id,
@@ -410,12 +447,15 @@ mod tests {
             .filter(|reason| departure(*reason) == Departure::Left)
             .map(CloseReason::text)
             .collect();
-        assert_eq!(left, [
-            "client namespace disconnect",
-            "server namespace disconnect",
-            "forced server close",
-            "session revoked",
-        ]);
+        assert_eq!(
+            left,
+            [
+                "client namespace disconnect",
+                "server namespace disconnect",
+                "forced server close",
+                "session revoked",
+            ]
+        );
     }
 
     #[test]
