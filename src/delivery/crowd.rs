@@ -95,7 +95,7 @@ impl Crowds {
             let members = self.members(id).await?;
             self.fill(&crowd, members).await;
             lock(&crowd.state).untold.clear();
-            Ok(())
+            Ok::<_, store::Error>(())
         });
         read.await?;
         Ok(crowd)

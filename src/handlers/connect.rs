@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::{Context, Session, now};
+use super::{Context, Session, now, presence};
 use crate::auth::Credentials;
 use crate::delivery::fanout::Fanout;
 use crate::server::{ConnectError, Namespace, Socket};
@@ -13,17 +13,23 @@ use crate::telemetry::metrics;
 use crate::types::{Code, Problem, RoomName};
 
 pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
-    let context = Arc::clone(context);
+    let asked = Arc::clone(context);
     namespace.middleware(move |socket, auth| {
-        let context = Arc::clone(&context);
+        let context = Arc::clone(&asked);
         async move {
             enter(&context, &socket, auth.as_deref())
                 .await
                 .map_err(refusal)
         }
     });
-    namespace.on_connect(join_own_rooms);
-    namespace.on_disconnecting(|socket, reason| {
+    let entered = Arc::clone(context);
+    namespace.on_connect(move |socket| {
+        presence::came(&entered, socket);
+        join_own_rooms(socket);
+    });
+    let context = Arc::clone(context);
+    namespace.on_disconnecting(move |socket, reason| {
+        presence::went(&context, socket, reason);
         metrics::SOCKETS_OPEN.down();
         metrics::SOCKETS_CLOSED.of(reason).add(1);
         if let Some(session) = socket.data::<Session>() {
