@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::events::changes::Changes;
 use crate::events::derive::{Effect, Emit};
 use crate::events::envelope::Envelope;
 use crate::events::layers::Layer;
@@ -61,6 +62,8 @@ pub struct Row {
     pub effects: Vec<Effect>,
     /// What its data must look like.
     pub schema: Schema,
+    /// What the files say about it, for telling whether that changed.
+    pub(super) source: String,
     /// What clients see of it, in this order.
     pub(super) view: Vec<Member>,
     /// For each [`Member::OfData`], in the same order, how it is shown and its name in the data.
@@ -171,6 +174,14 @@ impl Catalogue {
             by_client,
             limiters,
         }
+    }
+
+    /// What this catalogue changes for a node that has run with another.
+    ///
+    /// # Errors
+    /// That a topic is gone. What is in it has yet to be read, so that takes a restart.
+    pub fn changes_since(&self, old: &Self) -> Result<Changes, Mistakes> {
+        Changes::between(old, self)
     }
 
     /// All rows, in the file's order.

@@ -8,6 +8,7 @@
 
 mod agree;
 mod catalogue;
+mod changes;
 pub mod derive;
 mod derived;
 mod envelope;
@@ -28,6 +29,7 @@ mod vocabulary;
 
 pub use agree::CODED;
 pub use catalogue::{Catalogue, Durability, Limiter, LimiterScope, Row, Who};
+pub use changes::Changes;
 pub use derive::{Each, Effect, Emit, When};
 pub use envelope::{Envelope, EnvelopeError};
 pub use form::{Author, form};
