@@ -119,6 +119,8 @@ mod tests {
             }
         };
         tokio::select! {
+            // First, because without it the signal ends the process.
+            biased;
             result = watch => panic!("it watches for ever: {result:?}"),
             done = tokio::time::timeout(Duration::from_secs(10), act) => done.unwrap(),
         }

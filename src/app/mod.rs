@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod front;
 pub mod library;
 mod operations;
+mod page;
 mod wiring;
 
 use std::net::SocketAddr;

@@ -10,6 +10,7 @@ use crate::events::envelope::Envelope;
 use crate::events::layers::Layer;
 use crate::events::load::{self, Mistakes};
 use crate::events::presets;
+use crate::events::row::MEMBERS;
 use crate::events::schema::Schema;
 use crate::events::template::{Template, TemplateError};
 use crate::types::{Problem, RoomName};
@@ -227,6 +228,22 @@ impl Row {
     #[must_use]
     pub fn name(&self) -> &str {
         self.client.as_ref().unwrap_or(&self.kind)
+    }
+
+    /// The names of the members that clients see, in their order.
+    #[must_use]
+    pub fn shown(&self) -> Vec<&str> {
+        let mut data = self.data_members.iter().map(|(shown, _)| shown.as_str());
+        let members = self.view.iter().filter_map(|member| match member {
+            Member::OfData => data.next(),
+            member => {
+                let mut known = MEMBERS.iter();
+                known
+                    .find(|(_, known)| known == member)
+                    .map(|(name, _)| *name)
+            }
+        });
+        members.collect()
     }
 
     /// The room an event of this type goes to; an error for a type that goes to none.
