@@ -48,10 +48,12 @@ properties.from = { type = "string" }
 [[event]]
 type = "AWAY"
 topic = "told"
+schema = {}
 
 [[event]]
 type = "MENTIONED"
 topic = "told"
+schema = {}
 
 [[event]]
 type = "thing.put"
