@@ -48,12 +48,14 @@ properties.from = { type = "string" }
 [[event]]
 type = "AWAY"
 topic = "told"
-schema = {}
+[event.schema]
+properties.from = { type = "string" }
 
 [[event]]
 type = "MENTIONED"
 topic = "told"
-schema = {}
+[event.schema]
+properties.from = { type = "string" }
 
 [[event]]
 type = "thing.put"
