@@ -11,7 +11,7 @@ use crate::cluster::presence::Presence;
 use crate::config::{Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
 use crate::delivery::effects::{self, Effects};
-use crate::delivery::history::History;
+use crate::delivery::history::{self, History};
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
 use crate::delivery::restore::Restore;
@@ -105,8 +105,15 @@ impl Backends {
             "timeline restored"
         );
         let vocabulary = Vocabulary::builtin();
-        let history = History::new(timeline.clone(), archive.clone(), vocabulary.clone());
         let store = Store::sqlite(&database);
+        let publisher = Publisher::new(log.clone());
+        let history = History::new(history::Parts {
+            timeline: timeline.clone(),
+            archive: archive.clone(),
+            store: store.clone(),
+            vocabulary: vocabulary.clone(),
+            recent: publisher.recent().clone(),
+        });
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
         let accounts = Accounts::new(authenticator.clone(), store.clone(), bus.clone());
         Ok(Self {
@@ -116,7 +123,7 @@ impl Backends {
             limits: limits(config),
             presence: Presence::memory(config.presence.grace.get()),
             node: node(config),
-            publisher: Publisher::new(log.clone()),
+            publisher,
             history,
             vocabulary,
             authenticator,
