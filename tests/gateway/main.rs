@@ -24,6 +24,7 @@ mod hostile;
 mod jwks;
 mod proxy;
 mod readme;
+mod records;
 mod slow_reader;
 mod support;
 mod tls;
