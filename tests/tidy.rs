@@ -55,6 +55,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "records/redis.rs",
         ],
     ),
+    ("moka::", &["backend/cache.rs"]),
     ("rdkafka::", &["backend/kafka.rs", "eventlog/kafka.rs"]),
     (
         "sqlx::",

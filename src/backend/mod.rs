@@ -2,6 +2,7 @@
 //!
 //! No business words: what is written and read is decided by the parts that own it.
 
+pub mod cache;
 mod folder;
 pub mod sql;
 pub mod statement;

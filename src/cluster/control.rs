@@ -1,5 +1,6 @@
 //! What nodes tell each other's workers beside events: whom to close, where to put somebody, what to
-//! forget. At most once; whatever must hold is in the store and is looked up again.
+//! forget. Whatever must hold is in the store. A worker that could not be told everything is told
+//! [`Control::Recheck`] in its place, and looks it up there.
 
 use std::sync::Arc;
 
@@ -38,4 +39,6 @@ pub enum Control {
         /// The key.
         key: Arc<str>,
     },
+    /// Words for this worker were lost: forget everything and ask the store about every socket.
+    Recheck,
 }
