@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -64,33 +65,47 @@ impl Publisher {
     /// id too. Whether somebody may tell it is the caller's question.
     ///
     /// # Errors
-    /// `not_found` for a type that the catalogue has not, `invalid` with the field for data that is
-    /// not as its row says; else as [`publish`](Self::publish).
+    /// As [`Fact::form`] and [`publish`](Self::publish).
     pub fn publish_type(
         &self,
         vocabulary: &Vocabulary,
         fact: Fact<'_>,
     ) -> Result<(EventId, Publishing), Problem> {
-        let Some(row) = vocabulary.current().by_type(fact.kind).cloned() else {
-            let shown: String = fact.kind.chars().take(64).collect();
+        let (row, envelope) = fact.form(vocabulary)?;
+        let publishing = self.publish(&row, &envelope)?;
+        Ok((envelope.id, publishing))
+    }
+}
+
+impl Fact<'_> {
+    /// Its row in the catalogue in force, and its envelope.
+    ///
+    /// # Errors
+    /// `not_found` for a type that the catalogue has not, `invalid` with the field for data that is
+    /// not as its row says.
+    pub fn form(self, vocabulary: &Vocabulary) -> Result<(Arc<Row>, Envelope), Problem> {
+        let Some(row) = vocabulary.current().by_type(self.kind).cloned() else {
+            let shown: String = self.kind.chars().take(64).collect();
             let message = format!("there is no event type {shown:?}");
-            return Err(Problem::new(Code::NotFound, message));
+            return Err(Problem {
+                code: Code::NotFound,
+                ..Problem::field("type", message)
+            });
         };
-        validate(&row, &fact.data)?;
+        validate(&row, &self.data)?;
         let envelope = Envelope {
-            id: fact.id.unwrap_or_else(|| random_id(rand::random())),
+            id: self.id.unwrap_or_else(|| random_id(rand::random())),
             kind: row.kind.to_string(),
-            user_id: fact.user,
-            conversation_id: fact.conversation,
-            timestamp: fact.at,
-            data: fact.data,
+            user_id: self.user,
+            conversation_id: self.conversation,
+            timestamp: self.at,
+            data: self.data,
         };
         if row.room.is_some() {
             // What has no room would only be found out when it is in the log.
             row.room_of(&envelope)?;
         }
-        let publishing = self.publish(&row, &envelope)?;
-        Ok((envelope.id, publishing))
+        Ok((row, envelope))
     }
 }
 

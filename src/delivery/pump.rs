@@ -117,7 +117,7 @@ impl Pump {
             let mut end = pin!(async {
                 tokio::select! {
                     () = &mut drain => is_draining = true,
-                    () = topics::changed(vocabulary, Catalogue::topics, &topics) => {}
+                    () = topics::changed(vocabulary, Catalogue::topics, topics.clone()) => {}
                 }
             });
             while !turn.is_over() {

@@ -9,8 +9,8 @@ use crate::events::{Catalogue, Vocabulary};
 /// these: then a consumer finishes what it has begun and joins its group anew, over the new ones.
 pub(super) async fn changed(
     vocabulary: &Vocabulary,
-    of: impl Fn(&Catalogue) -> Vec<Arc<str>>,
-    topics: &[Arc<str>],
+    of: fn(&Catalogue) -> Vec<Arc<str>>,
+    topics: Vec<Arc<str>>,
 ) {
     while of(&vocabulary.current()) == topics {
         tokio::time::sleep(LOOK_EVERY).await;

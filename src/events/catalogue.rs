@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::events::derive::{Effect, Emit};
 use crate::events::envelope::Envelope;
+use crate::events::layers::Layer;
 use crate::events::load::{self, Mistakes};
+use crate::events::presets;
 use crate::events::schema::Schema;
 use crate::events::template::{Template, TemplateError};
 use crate::types::{Problem, RoomName};
@@ -28,6 +30,8 @@ pub struct Row {
     pub kind: Arc<str>,
     /// The client event that makes one, for example `message:send`; `None` if clients make none.
     pub client: Option<Arc<str>>,
+    /// Whether the client event is code: only that makes such events of what clients send.
+    pub is_coded: bool,
     /// Who may send it.
     pub who: Who,
     /// What a service's token must be allowed to do in order to send it.
@@ -59,8 +63,8 @@ pub struct Row {
     pub schema: Schema,
     /// What clients see of it, in this order.
     pub(super) view: Vec<Member>,
-    /// The names for [`Member::OfData`], in the same order.
-    pub(super) data_members: Vec<String>,
+    /// For each [`Member::OfData`], in the same order, how it is shown and its name in the data.
+    pub(super) data_members: Vec<(String, String)>,
 }
 
 /// Who may send a client event.
@@ -120,16 +124,36 @@ pub(super) enum Member {
     OfData,
 }
 
+const BUILTIN: Layer<'_> = Layer {
+    name: "built-in",
+    text: include_str!("catalogue.toml"),
+};
+
 impl Catalogue {
     /// The catalogue that comes with the program.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::parse(include_str!("catalogue.toml")).expect("a test loads the built-in catalogue")
+        Self::with(presets::NONE, None).expect("a test loads the built-in catalogue")
     }
 
-    /// Reads a catalogue. The error lists every mistake in it.
+    /// Reads a catalogue that stands alone. The error lists every mistake in it.
     pub fn parse(toml: &str) -> Result<Self, Mistakes> {
-        load::load(toml)
+        let layer = Layer {
+            name: "catalogue",
+            text: toml,
+        };
+        load::load(&[layer])
+    }
+
+    /// The built-in catalogue with a preset (`none` for none) and an operator's file on top. The
+    /// error lists every mistake.
+    pub fn with(preset: &str, file: Option<Layer<'_>>) -> Result<Self, Mistakes> {
+        let preset = presets::layer(preset)?;
+        let layers: Vec<_> = [Some(BUILTIN), preset, file]
+            .into_iter()
+            .flatten()
+            .collect();
+        load::load(&layers)
     }
 
     pub(super) fn of(rows: Vec<Row>, limiters: Vec<Limiter>) -> Self {
@@ -213,31 +237,4 @@ impl Row {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_builtin_catalogue_holds_the_first_words() {
-        let catalogue = Catalogue::builtin();
-        let send = catalogue.by_client("message:send").unwrap();
-        assert_eq!(&*send.kind, "MESSAGE_SENT");
-        assert_eq!(send.topic.as_deref(), Some("messages"));
-        assert_eq!(send.server.as_deref(), Some("message:new"));
-        assert_eq!(
-            (send.durability, send.is_in_timeline),
-            (Durability::Durable, true)
-        );
-        assert_eq!(send.dedup_window, Some(Duration::from_secs(1_200)));
-        assert_eq!(send.who, Who::Members);
-        let start = catalogue.by_type("TYPING_START").unwrap();
-        assert_eq!(
-            (start.durability, start.is_in_timeline),
-            (Durability::Ephemeral, false)
-        );
-        assert_eq!(start.name(), "typing:start");
-        assert_eq!(catalogue.by_client("typing:stop").unwrap().topic, None);
-        assert!(catalogue.by_client("message:new").is_none());
-        assert_eq!(catalogue.topics(), [Arc::from("messages")]);
-        assert_eq!(catalogue.limiters().len(), 2);
-    }
-}
+mod tests;

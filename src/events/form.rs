@@ -1,13 +1,13 @@
 //! Makes an envelope of what a client sent.
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::events::catalogue::Row;
 use crate::events::envelope::Envelope;
 use crate::events::id::{derived_id, random_id};
-use crate::events::object::{pick, text};
-use crate::events::validate::validate;
-use crate::types::{Code, ConversationId, Problem, RoomName, Timestamp, UserId};
+use crate::events::validate::checked;
+use crate::types::{ConversationId, Problem, RoomName, Timestamp, UserId};
 
 /// Who sends, and what only the caller can give.
 #[derive(Debug, Clone)]
@@ -29,8 +29,12 @@ pub fn form(
     author: Author,
     data: Box<RawValue>,
 ) -> Result<(Envelope, Option<RoomName>), Problem> {
-    validate(row, &data)?;
-    let (conversation_id, client_id) = ids(row, &data)?;
+    let members = checked(row, &data)?;
+    let conversation_id = named(row, &members, "conversationId")
+        .map(ConversationId::parse)
+        .transpose()
+        .map_err(|error| Problem::field("conversationId", error.to_string()))?;
+    let client_id = named(row, &members, "clientMessageId");
     let mut envelope = Envelope {
         id: random_id(author.random),
         kind: row.kind.to_string(),
@@ -45,43 +49,24 @@ pub fn form(
         .then(|| row.room_of(&envelope))
         .transpose()?;
     if let Some(client_id) = client_id {
-        let data = canonical(&envelope.data);
+        // Members in one order and nothing between them: a retry is the same event whichever way and
+        // library wrote it.
+        let data = members.to_string();
         envelope.id = derived_id(&[
             envelope.user_id.as_str(),
             room.as_ref().map_or("", RoomName::as_str),
             &envelope.kind,
-            &client_id,
+            client_id,
             &data,
         ]);
     }
     Ok((envelope, room))
 }
 
-/// The data with its members in one order and nothing between them: a retry is the same event
-/// whichever way and library wrote it.
-fn canonical(data: &RawValue) -> String {
-    match serde_json::from_str::<serde_json::Value>(data.get()) {
-        Ok(value) => value.to_string(),
-        Err(_) => data.get().to_owned(),
-    }
-}
-
-fn ids(row: &Row, data: &RawValue) -> Result<(Option<ConversationId>, Option<String>), Problem> {
-    const NAMES: [&str; 2] = ["conversationId", "clientMessageId"];
-    let members =
-        pick(data.get(), &NAMES).map_err(|error| Problem::new(Code::Invalid, error.to_string()))?;
-    let mut found = NAMES.iter().zip(members).map(|(name, member)| {
-        member
-            .filter(|_| row.schema.names(name))
-            .and_then(text)
-            .map(|text| text.into_owned())
-    });
-    let (conversation, client_id) = (found.next().flatten(), found.next().flatten());
-    let conversation = conversation
-        .map(|id| ConversationId::parse(&id))
-        .transpose()
-        .map_err(|error| Problem::field("conversationId", error.to_string()))?;
-    Ok((conversation, client_id))
+/// A text of the data that the row's schema has.
+fn named<'d>(row: &Row, data: &'d Value, name: &str) -> Option<&'d str> {
+    let member = data.get(name).filter(|_| row.schema.names(name))?;
+    member.as_str()
 }
 
 #[cfg(test)]
@@ -123,7 +108,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_by_field() {
-        assert_eq!(send("{}", 0).unwrap_err().field.as_deref(), Some("content"));
+        assert_eq!(
+            send("{}", 0).unwrap_err().field.as_deref(),
+            Some("conversationId")
+        );
         let long = format!(
             r#"{{"conversationId":"1","content":"x","clientMessageId":"{}"}}"#,
             "x".repeat(129)

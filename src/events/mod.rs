@@ -6,13 +6,19 @@
 //!
 //! Pure: the time, and the random bytes of an id, are arguments.
 
+mod agree;
 mod catalogue;
 pub mod derive;
+mod derived;
 mod envelope;
 mod form;
 mod id;
+mod layers;
 mod load;
 mod object;
+mod presets;
+mod refusal;
+mod row;
 mod schema;
 mod section;
 mod template;
@@ -20,14 +26,17 @@ mod validate;
 mod view;
 mod vocabulary;
 
+pub use agree::CODED;
 pub use catalogue::{Catalogue, Durability, Limiter, LimiterScope, Row, Who};
 pub use derive::{Each, Effect, Emit, When};
 pub use envelope::{Envelope, EnvelopeError};
 pub use form::{Author, form};
 pub use id::{Identity, derived_id, event_id, random_id};
+pub use layers::Layer;
 pub use load::Mistakes;
-pub use schema::{Field, Rule, Schema};
+pub use presets::{NONE, PRESETS};
+pub use schema::{Property, Schema};
 pub use template::{Template, TemplateError};
-pub use validate::validate;
+pub use validate::{validate, validate_own};
 pub use view::{View, ViewError, view, view_ephemeral};
 pub use vocabulary::{Current, Vocabulary};

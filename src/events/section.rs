@@ -30,6 +30,21 @@ impl Section {
             .push(format!("{}: {}", self.place, what.as_ref()));
     }
 
+    /// Where it is, for mistakes.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Takes over the mistakes of a table inside this one.
+    pub(super) fn take_over(&mut self, inside: Self) {
+        self.mistakes.extend(inside.end());
+    }
+
+    /// Whatever is there.
+    pub(super) fn value(&mut self, key: &'static str) -> Option<Value> {
+        self.take(key, "", Some)
+    }
+
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
         self.take(key, "a text", |value| match value {
             Value::String(text) if !text.is_empty() => Some(text),

@@ -24,8 +24,10 @@ enum Part {
     Recipient,
     ConversationId,
     Kind,
-    /// A string member of the data.
-    Data(String),
+    /// A member of the data, a string; at most so many characters of it.
+    Data(String, Option<usize>),
+    /// JSON as it is.
+    Json(String),
 }
 
 /// An envelope has no value for a hole, so the event has no room or key.
@@ -35,7 +37,8 @@ pub struct TemplateError(pub String);
 
 impl Template {
     /// Parses a template. Holes are `{userId}`, `{conversationId}`, `{type}`, `{id}`, `{timestamp}`,
-    /// and `{data.NAME}` for the names given. The error lists every mistake.
+    /// and for the names given `{data.NAME}`, or `{data.NAME:80}` for its first 80 characters. The error
+    /// lists every mistake.
     pub(super) fn parse(source: &str, names: &[String]) -> Result<Self, Vec<String>> {
         Self::read(source, names, false)
     }
@@ -43,6 +46,13 @@ impl Template {
     /// The same for a derived event's data, where `{recipient}` is a hole too.
     pub(super) fn parse_derived(source: &str, names: &[String]) -> Result<Self, Vec<String>> {
         Self::read(source, names, true)
+    }
+
+    /// A number or flag as it is; `json` must be JSON.
+    pub(super) fn json(json: String) -> Self {
+        Self {
+            parts: vec![Part::Json(json)],
+        }
     }
 
     fn read(source: &str, names: &[String], is_derived: bool) -> Result<Self, Vec<String>> {
@@ -106,10 +116,12 @@ impl Template {
                     let id = envelope.conversation_id.as_ref();
                     filled.push_str(id.ok_or_else(|| missing("conversationId"))?.as_str());
                 }
-                Part::Data(name) => {
+                Part::Data(name, chars) => {
                     let member = member(envelope, name).ok_or_else(|| missing(name))?;
-                    filled.push_str(&text(member).ok_or_else(|| missing(name))?);
+                    let text = text(member).ok_or_else(|| missing(name))?;
+                    filled.extend(text.chars().take(chars.unwrap_or(usize::MAX)));
                 }
+                Part::Json(json) => filled.push_str(json),
             }
         }
         Ok(filled)
@@ -122,9 +134,15 @@ impl Template {
         envelope: &Envelope,
         recipient: &UserId,
     ) -> Result<Box<RawValue>, TemplateError> {
-        if let [Part::Data(name)] = self.parts.as_slice() {
-            let member = member(envelope, name).ok_or_else(|| missing(name))?;
-            return Ok(member.to_owned());
+        match self.parts.as_slice() {
+            [Part::Data(name, None)] => {
+                let member = member(envelope, name).ok_or_else(|| missing(name))?;
+                return Ok(member.to_owned());
+            }
+            [Part::Json(json)] => {
+                return Ok(RawValue::from_string(json.clone()).expect("it was made as JSON"));
+            }
+            _ => {}
         }
         let filled = self.fill_for(envelope, recipient)?;
         Ok(serde_json::value::to_raw_value(&filled).expect("a string is JSON"))
@@ -141,8 +159,12 @@ impl Part {
             "type" => Self::Kind,
             "recipient" if is_derived => Self::Recipient,
             _ => {
-                let name = hole.strip_prefix("data.")?;
-                Self::Data(names.iter().find(|known| *known == name)?.clone())
+                let hole = hole.strip_prefix("data.")?;
+                let (name, chars) = match hole.split_once(':') {
+                    Some((name, chars)) => (name, Some(chars.parse().ok()?)),
+                    None => (hole, None),
+                };
+                Self::Data(names.iter().find(|known| *known == name)?.clone(), chars)
             }
         })
     }
@@ -164,7 +186,9 @@ impl fmt::Display for Template {
             Part::UserId => f.write_str("{userId}"),
             Part::ConversationId => f.write_str("{conversationId}"),
             Part::Kind => f.write_str("{type}"),
-            Part::Data(name) => write!(f, "{{data.{name}}}"),
+            Part::Data(name, None) => write!(f, "{{data.{name}}}"),
+            Part::Data(name, Some(chars)) => write!(f, "{{data.{name}:{chars}}}"),
+            Part::Json(json) => f.write_str(json),
         })
     }
 }
@@ -192,6 +216,7 @@ mod tests {
             ),
             ("c:{conversationId}", Err(missing("conversationId"))),
             ("{data.n}", Err(missing("n"))),
+            ("{data.to:2}…", Ok("bö…".to_owned())),
             ("{data.gone}", Err(missing("gone"))),
         ];
         for (source, filled) in cases {
@@ -207,6 +232,7 @@ mod tests {
         let cases = [
             ("{room} {data.x}", 2),
             ("{recipient}", 1),
+            ("{data.x:many}", 1),
             ("{userId", 1),
             ("a}", 1),
             ("", 1),

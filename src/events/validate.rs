@@ -1,79 +1,122 @@
 //! Holds data against its row's schema; the answer is what the client reads.
 
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::events::catalogue::Row;
-use crate::events::object::{ObjectError, pick, text};
-use crate::events::schema::{Field, Rule};
+use crate::events::object::pick;
+use crate::events::schema::without_nulls;
 use crate::types::{Code, Problem};
 
 /// Checks an event's data. The problem names the first field that is wrong.
 pub fn validate(row: &Row, data: &RawValue) -> Result<(), Problem> {
-    let fields = row.schema.fields();
-    let members = pick(data.get(), fields).map_err(|error| refusal(row, &error))?;
-    for (field, member) in fields.iter().zip(members) {
-        match member {
-            Some(member) => check(field, member)?,
-            None if field.is_required => {
-                return Err(Problem::field(
-                    &field.name,
-                    format!("{} is missing", field.name),
-                ));
-            }
-            None => {}
+    checked(row, data).map(drop)
+}
+
+/// Refuses what only the program may say about an event, in data that a client formed.
+pub fn validate_own(row: &Row, data: &RawValue) -> Result<(), Problem> {
+    let properties = row.schema.properties().iter();
+    let kept: Vec<_> = properties
+        .filter(|property| property.is_read_only)
+        .map(|property| property.name.as_str())
+        .collect();
+    // What is no object is told by the schema.
+    let found = pick(data.get(), &kept).unwrap_or_default();
+    match kept.iter().zip(found).find(|(_, member)| member.is_some()) {
+        Some((name, _)) => {
+            let message = format!("{name} is not for clients to give");
+            Err(Problem::field(*name, message))
         }
-    }
-    Ok(())
-}
-
-fn refusal(row: &Row, error: &ObjectError) -> Problem {
-    match error {
-        ObjectError::Twice(name) => Problem::field(name, format!("{name} is given twice")),
-        ObjectError::NotAnObject(_) => Problem::new(
-            Code::Invalid,
-            format!("the data of {} must be an object", row.name()),
-        ),
+        None => Ok(()),
     }
 }
 
-fn check(field: &Field, member: &RawValue) -> Result<(), Problem> {
-    let name = &field.name;
-    let wrong = |reason: String| Err(Problem::field(name, format!("{name} {reason}")));
-    if field.rule == Rule::Integer {
-        // What fits in a double without loss, which is what every client can read back.
-        return match serde_json::from_str::<u64>(member.get()) {
-            Ok(0..=9_007_199_254_740_991) => Ok(()),
-            _ => wrong("must be a whole number from 0 to 9007199254740991".to_owned()),
-        };
-    }
-    let Some(text) = text(member) else {
-        return wrong("must be a string".to_owned());
+/// Checks an event's data and gives it, read once. Members that are `null` are not there.
+pub(super) fn checked(row: &Row, data: &RawValue) -> Result<Value, Problem> {
+    let data = without_nulls(read(row, data)?);
+    row.schema.check(&data)?;
+    Ok(data)
+}
+
+fn read(row: &Row, data: &RawValue) -> Result<Map<String, Value>, Problem> {
+    let no_object = || {
+        let message = format!("the data of {} must be an object", row.name());
+        Problem::new(Code::Invalid, message)
     };
-    match &field.rule {
-        Rule::Text { bytes_max, .. } if text.len() > *bytes_max => Err(Problem {
-            code: Code::TooLarge,
-            ..Problem::field(
-                name,
-                format!("{name} is {} bytes, the limit is {bytes_max}", text.len()),
-            )
-        }),
-        Rule::Text { bytes_min, .. } if text.len() < *bytes_min => match text.len() {
-            0 => wrong("is empty".to_owned()),
-            n => wrong(format!("is {n} bytes, at least {bytes_min} are needed")),
-        },
-        Rule::Id { bytes_max } if text.len() > *bytes_max => {
-            wrong(format!("is {} bytes, the limit is {bytes_max}", text.len()))
-        }
-        Rule::Id { .. } if text.is_empty() => wrong("is empty".to_owned()),
-        Rule::Id { .. } => match text.chars().find(|c| c.is_control()) {
-            Some(c) => wrong(format!("holds the character {c:?}")),
-            None => Ok(()),
-        },
-        Rule::OneOf(values) if values.iter().all(|value| *value != text) => {
-            wrong(format!("must be one of {}", values.join(", ")))
-        }
-        Rule::Text { .. } | Rule::OneOf(_) | Rule::Integer => Ok(()),
+    if !data.get().trim_start().starts_with('{') {
+        return Err(no_object());
     }
+    let mut reading = Reading::default();
+    let mut from = serde_json::Deserializer::from_str(data.get());
+    let read = Members(&mut reading).deserialize(&mut from);
+    let read = read.and_then(|map| from.end().map(|()| map));
+    match (read, reading) {
+        (
+            _,
+            Reading {
+                twice: Some(name), ..
+            },
+        ) => Err(Problem::field(&name, format!("{name} is given twice"))),
+        (Ok(members), _) => Ok(members),
+        // The text is JSON already; what is left is a lone surrogate, or too deep.
+        (Err(_), Reading { at: Some(name), .. }) => {
+            let message = format!("{name} holds half a character or is nested too deep");
+            Err(Problem::field(&name, message))
+        }
+        (Err(_), _) => Err(no_object()),
+    }
+}
+
+/// How far reading an object came.
+#[derive(Default)]
+struct Reading {
+    /// The member being read.
+    at: Option<String>,
+    /// A name that came again: two readers could read two things.
+    twice: Option<String>,
+}
+
+struct Members<'r>(&'r mut Reading);
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = Map<String, Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if members.contains_key(&name) {
+                self.0.twice = Some(shorten(&name));
+            }
+            match map.next_value::<Value>() {
+                Ok(value) => drop(members.insert(name, value)),
+                Err(error) => {
+                    self.0.at = Some(shorten(&name));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// A client's own text, cut for a message.
+fn shorten(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 #[cfg(test)]
@@ -88,16 +131,18 @@ mod tests {
             [[event]]
             type = "T"
             client = "t"
-            room = "r:{userId}"
+            room = "user:{userId}"
             server = "t"
             who = "anyone"
             durability = "ephemeral"
             view = ["userId"]
             [event.schema]
-            id = { kind = "id", required = true, bytes_max = 8 }
-            text = { kind = "text", bytes_min = 2, bytes_max = 4 }
-            up_to = { kind = "integer" }
-            colour = { kind = "one_of", values = ["red", "blue"] }
+            required = ["id"]
+            properties.id = { type = "string", format = "id" }
+            properties.text = { type = "string", minLength = 2, maxBytes = 4 }
+            properties.up_to = { type = "integer", minimum = 0, maximum = 9007199254740991 }
+            properties.colour = { enum = ["red", "blue"] }
+            properties.list = { type = "array", items = { type = "object", required = ["a"] } }
             "#,
         );
         let catalogue = if client == "t" {
@@ -115,15 +160,23 @@ mod tests {
         let cases = [
             (r#"{"id":"a"}"#, Ok(())),
             (r#"{"id":"a","text":null,"more":{"x":[]}}"#, Ok(())),
+            (
+                r#"{"id":"a","more":1,"more":2}"#,
+                Err((Code::Invalid, "more")),
+            ),
             (r#"{"id":"a","text":"éé","up_to":0,"colour":"red"}"#, Ok(())),
             ("{}", Err((Code::Invalid, "id"))),
             (r#"{"id":null}"#, Err((Code::Invalid, "id"))),
             (r#"{"id":""}"#, Err((Code::Invalid, "id"))),
-            (r#"{"id":"123456789"}"#, Err((Code::Invalid, "id"))),
+            (
+                r#"{"id":"a","list":[{"a":1},{}]}"#,
+                Err((Code::Invalid, "list.1.a")),
+            ),
+            (r#"{"id":"a","list":[1]}"#, Err((Code::Invalid, "list.0"))),
             (r#"{"id":"a\u0000"}"#, Err((Code::Invalid, "id"))),
             (r#"{"id":5}"#, Err((Code::Invalid, "id"))),
             (r#"{"id":"a","id":"b"}"#, Err((Code::Invalid, "id"))),
-            (r#"{"id":"a","text":"é"}"#, Ok(())),
+            (r#"{"id":"a","text":"é"}"#, Err((Code::Invalid, "text"))),
             (r#"{"id":"a","text":"x"}"#, Err((Code::Invalid, "text"))),
             (r#"{"id":"a","text":"ééx"}"#, Err((Code::TooLarge, "text"))),
             (r#"{"id":"a","text":["x"]}"#, Err((Code::Invalid, "text"))),

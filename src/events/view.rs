@@ -82,11 +82,11 @@ fn build(row: &Row, envelope: &Envelope, position: Option<Position>) -> Result<V
 
 /// The members that the view takes from the data, in the row's order.
 fn data<'a>(row: &Row, envelope: &'a Envelope) -> Result<Vec<Option<&'a RawValue>>, String> {
-    let names = &row.data_members;
-    if names.is_empty() {
+    if row.data_members.is_empty() {
         return Ok(Vec::new());
     }
-    let data = pick(envelope.data.get(), names).map_err(|error| error.to_string())?;
+    let names: Vec<_> = row.data_members.iter().map(|(_, name)| name).collect();
+    let data = pick(envelope.data.get(), &names).map_err(|error| error.to_string())?;
     for (name, value) in names.iter().zip(&data) {
         if value.is_none() && row.schema.requires(name) {
             return Err(format!("without `{name}`"));
@@ -130,7 +130,7 @@ impl Serialize for Shown<'_> {
                     }
                 }
                 Member::OfData => {
-                    if let Some((Some(value), name)) = data.next() {
+                    if let Some((Some(value), (name, _))) = data.next() {
                         map.serialize_entry(name, value)?;
                     }
                 }
@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn a_row_that_names_no_view_shows_the_envelope_in_its_place() {
         let catalogue = Catalogue::parse(
-            "[[event]]\ntype = \"X\"\ntopic = \"t\"\nroom = \"r\"\nserver = \"x\"\n\
-             [[event]]\ntype = \"Y\"\ntopic = \"t\"",
+            "[[event]]\ntype = \"X\"\ntopic = \"t\"\nroom = \"user:r\"\nserver = \"x\"\nschema = {}\n\
+             [[event]]\ntype = \"Y\"\ntopic = \"t\"\nschema = {}",
         )
         .unwrap();
         let shown = view(&catalogue, &envelope("X", "[1, 2]"), AT).unwrap();

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Context, now};
 use crate::auth::Identity;
-use crate::events::{Author, Envelope, LimiterScope, Row, Who, form};
+use crate::events::{Author, Envelope, LimiterScope, Row, Who, form, validate_own};
 use crate::limits::Rule;
 use crate::types::{Code, Problem, RoomName, UserId};
 
@@ -36,10 +36,12 @@ pub fn envelope(
         let message = "the token has expired; connect with a new one";
         return Err(Problem::new(Code::Unauthenticated, message));
     }
+    validate_own(row, &data)?;
     envelope_of(row, identity.user(), data)
 }
 
-/// The same as another user's event. Whether somebody may act for that user is the caller's question.
+/// The same of data that the program formed, as this user's event. Whether somebody may act for that
+/// user is the caller's question.
 ///
 /// # Errors
 /// What is wrong with the data.
@@ -64,10 +66,7 @@ impl Context {
     pub fn row(&self, event: &str) -> Result<Arc<Row>, Problem> {
         let catalogue = self.vocabulary.current();
         let row = catalogue.by_client(event).map(Arc::clone);
-        row.ok_or_else(|| {
-            let message = format!("there is no event {:?}", super::shorten(event));
-            Problem::new(Code::NotFound, message)
-        })
+        row.ok_or_else(|| unknown(event))
     }
 
     /// Everything but the sending: [`envelope`], then [`Context::check`].
@@ -125,20 +124,35 @@ impl Context {
     /// # Errors
     /// `rate_limited`, with a time to wait.
     pub async fn limit(&self, row: &Row, sender: Sender<'_>) -> Result<(), Problem> {
-        let Some((name, rule, key)) = limiter(row, sender) else {
-            return Ok(());
-        };
+        let (name, rule, key) = self.limiter(row, sender);
         let decision = self.limits.take(name, rule, &key, now()).await;
         decision.check(name)
     }
 
     /// The same, when it can be told without waiting.
     pub(super) fn limit_now(&self, row: &Row, sender: Sender<'_>) -> Option<Result<(), Problem>> {
-        let Some((name, rule, key)) = limiter(row, sender) else {
-            return Some(Ok(()));
-        };
+        let (name, rule, key) = self.limiter(row, sender);
         let decision = self.limits.take_now(name, rule, &key, now())?;
         Some(decision.check(name))
+    }
+
+    /// The row's limiter and whose tokens it takes.
+    fn limiter<'r>(&self, row: &'r Row, sender: Sender<'_>) -> (&'r str, Rule, String) {
+        let user = sender.identity.user();
+        let Some(limiter) = row.limiter.as_ref() else {
+            // Each user and client event has its own.
+            return ("other", self.rules.other, format!("{} {user}", row.name()));
+        };
+        let key = match limiter.scope {
+            LimiterScope::User => None,
+            LimiterScope::Address => sender.address,
+        };
+        let key = key.map_or_else(|| user.to_string(), |address| address.to_string());
+        let rule = Rule {
+            count: limiter.count,
+            per: limiter.per,
+        };
+        (&limiter.name, rule, key)
     }
 
     fn may_now(
@@ -149,7 +163,7 @@ impl Context {
     ) -> Option<Result<(), Problem>> {
         match row.who {
             Who::Anyone => Some(Ok(())),
-            Who::Services if has_scope(identity, &row.scope) => Some(Ok(())),
+            Who::Services if identity.has_scope(&row.scope) => Some(Ok(())),
             Who::Services => {
                 let message = format!(
                     "{} needs a service's token with scope {:?}",
@@ -166,26 +180,12 @@ impl Context {
     }
 }
 
+pub(super) fn unknown(event: &str) -> Problem {
+    let message = format!("there is no event {:?}", super::shorten(event));
+    Problem::new(Code::NotFound, message)
+}
+
 fn nowhere(row: &Row) -> Problem {
     let message = format!("{} goes to no room, so it has no members", row.name());
     Problem::new(Code::Forbidden, message)
-}
-
-/// The row's limiter and whose tokens it takes.
-fn limiter<'r>(row: &'r Row, sender: Sender<'_>) -> Option<(&'r str, Rule, String)> {
-    let limiter = row.limiter.as_ref()?;
-    let key = match limiter.scope {
-        LimiterScope::User => None,
-        LimiterScope::Address => sender.address,
-    };
-    let key = key.map_or_else(|| sender.identity.user().to_string(), |ip| ip.to_string());
-    let rule = Rule {
-        count: limiter.count,
-        per: limiter.per,
-    };
-    Some((&limiter.name, rule, key))
-}
-
-fn has_scope(_identity: &Identity, _scope: &str) -> bool {
-    false
 }

@@ -147,7 +147,14 @@ fn by_row(context: &Arc<Context>, socket: &Socket, event: Event) {
     let Some(session) = socket.data::<Session>() else {
         return;
     };
-    match context.row(event.name()) {
+    let row = context.row(event.name()).and_then(|row| {
+        // Its code answers to the name that it has in the program, whatever a file calls it.
+        let is_known = !row.is_coded;
+        is_known
+            .then_some(row)
+            .ok_or_else(|| check::unknown(event.name()))
+    });
+    match row {
         Ok(row) => match row.durability {
             Durability::Durable => message::publish(context, &row, (socket, &session), event),
             Durability::Ephemeral => typing::relay(context, &row, (socket, &session), event),

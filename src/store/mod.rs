@@ -14,6 +14,7 @@ mod error;
 mod groups;
 mod messages;
 mod notifications;
+mod preconditions;
 mod presence;
 pub mod project;
 mod records;
@@ -28,6 +29,7 @@ pub use conversations::{
 pub use error::Error;
 pub use messages::{Message, Reaction};
 pub use notifications::Notification;
+pub use preconditions::Expected;
 pub use records::Record;
 pub use replies::Reply;
 pub use sessions::Session;

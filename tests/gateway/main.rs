@@ -16,6 +16,7 @@
 mod cli;
 mod clients;
 mod conformance;
+mod conversations;
 mod drain;
 mod durability;
 mod hostile;

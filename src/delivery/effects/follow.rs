@@ -42,7 +42,7 @@ pub(super) async fn follow(
         return Ok(follow);
     };
     for effect in &row.effects {
-        match change(effect, &event, record) {
+        match change(effect, &event, (record.at, record.offset)) {
             Ok(change) => follow.changes.push(change),
             Err(message) => follow.faults.push(Fault {
                 class: "effect",
@@ -110,7 +110,7 @@ async fn try_recipients(
             Ok(others(&members, event))
         }
         Each::MembersAway => {
-            let members = others(&*directory.members(conversation).await?, event);
+            let members = others(&directory.members(conversation).await?, event);
             if members.is_empty() {
                 return Ok(members);
             }
@@ -136,7 +136,11 @@ fn others(users: &[UserId], event: &Envelope) -> Vec<UserId> {
     others.cloned().collect()
 }
 
-fn change(effect: &Effect, event: &Envelope, record: &Record) -> Result<Change, String> {
+pub(super) fn change(
+    effect: &Effect,
+    event: &Envelope,
+    place: (Timestamp, u64),
+) -> Result<Change, String> {
     let fill = |template: &Template| template.fill(event).map_err(|error| error.to_string());
     let about =
         |kind: &Arc<str>, id: &Template| Ok::<_, String>((Arc::clone(kind), record_id(fill(id)?)?));
@@ -173,8 +177,8 @@ fn change(effect: &Effect, event: &Envelope, record: &Record) -> Result<Change, 
     };
     Ok(Change {
         what,
-        version: version(record.at, record.offset),
-        at: record.at,
+        version: version(place.0, place.1),
+        at: place.0,
     })
 }
 

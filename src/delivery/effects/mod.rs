@@ -19,6 +19,7 @@ mod change;
 mod follow;
 mod known;
 mod turn;
+mod wait;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -37,6 +38,8 @@ use crate::eventlog::{Error, EventLog};
 use crate::events::{Catalogue, Vocabulary};
 use crate::store;
 use crate::types::{NodeId, Timestamp};
+
+pub use wait::{Told, applied};
 
 /// The consumer group of all that do what follows.
 pub const GROUP: &str = "effects";
@@ -127,7 +130,7 @@ impl Effects {
             let mut end = pin!(async {
                 tokio::select! {
                     () = &mut drain => is_draining = true,
-                    () = topics::changed(vocabulary, sources, &topics) => {}
+                    () = topics::changed(vocabulary, sources, topics.clone()) => {}
                 }
             });
             turn.run(end.as_mut()).await?;

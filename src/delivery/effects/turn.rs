@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -98,10 +99,15 @@ impl Turn {
         let (parts, within) = (self.parts.clone(), self.options.derive_within);
         let mut changes = Vec::new();
         let mut faults = Vec::new();
-        let follows = records.iter().enumerate().map(|(n, record)| {
-            let parts = &parts;
-            async move { (n, follow(parts, within, record).await) }
-        });
+        // Owned, because a stream of borrowing futures cannot go between threads as yet.
+        let follows: Vec<_> = records
+            .iter()
+            .enumerate()
+            .map(|(n, record)| {
+                let (parts, record) = (parts.clone(), record.clone());
+                async move { (n, follow(&parts, within, &record).await) }.boxed()
+            })
+            .collect();
         // In the records' order, so that derived events are in the log in the order of their parents.
         let mut follows = stream::iter(follows).buffered(AT_ONCE);
         while let Some((n, followed)) = follows.next().await {
@@ -215,22 +221,31 @@ impl Turn {
             let subject = (one.to_owned(), other.to_owned());
             subjects.entry(subject).or_default().push((n, change));
         }
-        let made = subjects.into_values().map(|changes| async {
-            let mut faults = Vec::new();
-            for (n, change) in changes {
-                metrics::DELIVERY_EFFECTS.add(1);
-                if let Err(error) = persist(&self.parts, &change).await {
-                    faults.push((n, refused(error)?));
-                }
-            }
-            Ok::<_, Failure>(faults)
-        });
+        let made: Vec<_> = subjects
+            .into_values()
+            .map(|changes| make_all(self.parts.clone(), changes).boxed())
+            .collect();
         let made: Vec<Vec<_>> = stream::iter(made)
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
         Ok(made.into_iter().flatten().collect())
     }
+}
+
+/// Makes changes of one subject, one after the other.
+async fn make_all(
+    parts: Parts,
+    changes: Vec<(usize, Change)>,
+) -> Result<Vec<(usize, Fault)>, Failure> {
+    let mut faults = Vec::new();
+    for (n, change) in changes {
+        metrics::DELIVERY_EFFECTS.add(1);
+        if let Err(error) = persist(&parts, &change).await {
+            faults.push((n, refused(error)?));
+        }
+    }
+    Ok(faults)
 }
 
 /// Makes a change, waiting for a store that does not answer.

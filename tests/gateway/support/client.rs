@@ -155,6 +155,18 @@ impl Client {
         }
     }
 
+    /// The names of the events that came while something else was waited for.
+    pub(crate) fn drained(&mut self) -> Vec<String> {
+        let names = self
+            .waiting
+            .drain(..)
+            .filter_map(|incoming| match incoming {
+                Incoming::Event { name, .. } => Some(name),
+                Incoming::Ack { .. } => None,
+            });
+        names.collect()
+    }
+
     /// The next event or ack; nothing when the connection ends. Pings are answered.
     pub(crate) async fn next(&mut self) -> Option<Incoming> {
         if let Some(waiting) = self.waiting.pop_front() {

@@ -188,11 +188,18 @@ impl Node {
 
     /// A token for a user who may be in every conversation.
     pub(crate) fn token(&self, user: &str) -> String {
+        self.token_with(user, &[])
+    }
+
+    /// A token with more said on the command line: `--rooms`, `--scope`.
+    pub(crate) fn token_with(&self, user: &str, args: &[&str]) -> String {
         let mut tokens = self.tokens.lock().unwrap();
-        let token = tokens.entry(user.to_owned()).or_insert_with(|| {
+        let key = format!("{user} {}", args.join(" "));
+        let token = tokens.entry(key).or_insert_with(|| {
             let output = Command::new(PROGRAM)
                 .args(["token", "--user", user, "--data"])
                 .arg(self.data())
+                .args(args)
                 .output()
                 .unwrap();
             assert!(
