@@ -1,11 +1,13 @@
-//! The demo page at `/`: a two-tab chat on the official Socket.IO client.
+//! The page at `/`: a chat on the official Socket.IO client, as a product would show it.
 //!
 //! Everything is compiled in, so the page needs no files beside the program, and nothing is loaded
 //! from anywhere else: the content security policy allows the page's own origin and nothing inline.
-//! The page learns from one `meta` tag whether this node gives development tokens.
+//! The page learns from one `meta` tag whether this node gives development tokens. Its scripts are
+//! small modules; the page names all of them, so that a browser fetches them at once instead of
+//! finding one in the other.
 //!
-//! Not here: tokens and history (`api`) and the socket (`transport`), which the page uses like any
-//! other client.
+//! Not here: accounts, lists and history (`api`) and the socket (`transport`), which the page uses
+//! like any other client.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -25,6 +27,11 @@ const CACHE_CONTROL: &str = "no-cache";
 /// What the page holds, and what a node in development mode serves in its place.
 const MODE_TOKEN: &str = r#"name="vestibule-mode" content="token""#;
 const MODE_DEVELOPMENT: &str = r#"name="vestibule-mode" content="development""#;
+
+/// The one script that is no module: it runs before anything is drawn.
+const THEME: &str = "/assets/theme.js";
+/// What the page holds in place of the names of its modules.
+const MODULES: &str = "<!-- modules -->";
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -69,31 +76,61 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: LazyLock<[Asset; 8]> = LazyLock::new(|| {
+static ASSETS: LazyLock<[Asset; 30]> = LazyLock::new(|| {
     [
         asset!("app.js", SCRIPT),
+        asset!("api.js", SCRIPT),
         asset!("conversation.js", SCRIPT),
-        asset!("gateway.js", SCRIPT),
-        asset!("view.js", SCRIPT),
+        asset!("dom.js", SCRIPT),
+        asset!("format.js", SCRIPT),
+        asset!("outgoing.js", SCRIPT),
+        asset!("page.js", SCRIPT),
+        asset!("rooms.js", SCRIPT),
+        asset!("socket.js", SCRIPT),
+        asset!("store.js", SCRIPT),
+        asset!("visit.js", SCRIPT),
+        asset!("views/account.js", SCRIPT),
+        asset!("views/create.js", SCRIPT),
+        asset!("views/details.js", SCRIPT),
+        asset!("views/dialogs.js", SCRIPT),
+        asset!("views/door.js", SCRIPT),
+        asset!("views/list.js", SCRIPT),
+        asset!("views/log.js", SCRIPT),
+        asset!("views/message.js", SCRIPT),
+        asset!("views/notices.js", SCRIPT),
+        asset!("views/thread.js", SCRIPT),
+        asset!("views/toasts.js", SCRIPT),
         asset!("socket.io.esm.min.js", SCRIPT),
-        asset!("style.css", STYLE),
+        asset!("theme.js", SCRIPT),
+        asset!("base.css", STYLE),
+        asset!("chat.css", STYLE),
+        asset!("door.css", STYLE),
+        asset!("log.css", STYLE),
         asset!("favicon.svg", SVG),
         asset!("THIRD-PARTY.txt", TEXT),
     ]
 });
 
-static PAGE: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new(
-        "/",
-        HTML,
-        Bytes::from_static(include_bytes!("assets/index.html")),
-    )
-});
+static PAGE: LazyLock<Asset> = LazyLock::new(|| page(MODE_TOKEN));
+static PAGE_IN_DEVELOPMENT: LazyLock<Asset> = LazyLock::new(|| page(MODE_DEVELOPMENT));
 
-static PAGE_IN_DEVELOPMENT: LazyLock<Asset> = LazyLock::new(|| {
-    let page = include_str!("assets/index.html").replacen(MODE_TOKEN, MODE_DEVELOPMENT, 1);
+/// The page in one of its modes, with the names of its modules.
+fn page(mode: &str) -> Asset {
+    let mut modules = String::new();
+    let is_module = |asset: &&Asset| asset.content_type == SCRIPT && asset.path != THEME;
+    for asset in ASSETS.iter().filter(is_module) {
+        writeln!(
+            modules,
+            r#"<link rel="modulepreload" href="{}" />"#,
+            asset.path
+        )
+        .expect("writing to a String does not fail");
+    }
+    let page = include_str!("assets/index.html")
+        .replacen(MODE_TOKEN, mode, 1)
+        .replacen(MODULES, modules.trim_end(), 1);
     Asset::new("/", HTML, Bytes::from(page))
-});
+}
 
 /// Answers a request for the page or one of its files; `None` if the path is not one of them.
 ///
@@ -194,9 +231,11 @@ mod tests {
             .filter(|asset| !asset.path.contains("min.js"))
         {
             let body = std::str::from_utf8(&asset.body).unwrap();
+            let folder = asset.path.rsplit_once('/').unwrap().0;
             for part in body.split(['"', '\'']) {
-                let path = match part.strip_prefix("./") {
-                    Some(file) if file.ends_with(".js") => format!("/assets/{file}"),
+                let path = match (part.strip_prefix("./"), part.strip_prefix("../")) {
+                    (Some(file), _) if file.ends_with(".js") => format!("{folder}/{file}"),
+                    (_, Some(file)) if file.ends_with(".js") => format!("/assets/{file}"),
                     _ if part.starts_with("/assets/") => part.to_owned(),
                     _ => continue,
                 };
@@ -207,7 +246,29 @@ mod tests {
             }
         }
         assert!(missing.is_empty(), "{missing:?}");
-        assert!(named >= 8, "only {named} names were found");
+        assert!(named >= ASSETS.len(), "only {named} names were found");
+    }
+
+    #[test]
+    fn every_file_in_the_folder_is_served_and_every_module_is_named_by_the_page() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web/assets");
+        let page = get("/");
+        let mut count = 0;
+        for sub in ["", "views/"] {
+            for entry in std::fs::read_dir(format!("{folder}/{sub}")).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                if name == "views" || name == "index.html" {
+                    continue;
+                }
+                let path = format!("/assets/{sub}{name}");
+                assert_eq!(get(&path).status(), StatusCode::OK, "{path}");
+                if name.ends_with(".js") {
+                    assert!(text(&page).contains(&path), "the page does not name {path}");
+                }
+                count += 1;
+            }
+        }
+        assert_eq!(count, ASSETS.len());
     }
 
     #[test]

@@ -107,6 +107,8 @@ export class Api {
     this.request("GET", `/api/conversations/${part(id)}/members`, { query: { limit: 100, after } });
   addMembers = (id, userIds) =>
     this.request("POST", `/api/conversations/${part(id)}/members`, { json: { userIds } });
+  setRole = (id, user, role) =>
+    this.request("PATCH", `/api/conversations/${part(id)}/members/${part(user)}`, { json: { role } });
   removeMember = (id, user) =>
     this.request("DELETE", `/api/conversations/${part(id)}/members/${part(user)}`);
   messages = (id, query) =>

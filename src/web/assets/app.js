@@ -68,6 +68,7 @@ function enter(identity, isRenewed = false) {
     notice: toast,
     failed: (refusal, what) => what === "open" || complain(refusal, what),
     message: speak,
+    gone,
   });
   const page = new Page({ visit, isDevelopment, leave });
   const create = new CreateView(page);
@@ -171,6 +172,11 @@ function speak(conversation, message) {
   if (message.userId === store.me.id) return;
   const where = conversation.id === store.current ? "" : `, in ${store.titleOf(conversation)}`;
   say(by("spoken"), `${store.nameOf(message.userId)}${where}: ${message.content}`);
+}
+
+function gone(conversation) {
+  toast(`You are no longer in ${here.visit.store.titleOf(conversation)}.`);
+  if (here.visit.store.current === conversation.id) here.page.go("");
 }
 
 async function start() {

@@ -201,8 +201,7 @@ export class Rooms {
         if (!conversation.loaded) {
           // Only a preview: what the list says now is as good.
           conversation.reset();
-          const item = await this.#api.conversation(conversation.id).catch(() => null);
-          if (item) conversation.describe(item, me.id);
+          await this.loadList();
         } else {
           told.reloaded = REASONS[answer.reason] ?? "the gap could not be closed";
           conversation.reset();

@@ -16,7 +16,7 @@ const EVENTS = [
   "message:new", "message:edited", "message:deleted", "message:read", "reaction:added",
   "reaction:removed", "typing:start", "typing:stop", "private-message", "user:online",
   "user:offline", "presence", "presence:state", "notification:new", "connection:request",
-  "connection:accepted", "connection:rejected", "degraded",
+  "connection:accepted", "connection:rejected", "conversation:changed", "degraded",
 ];
 
 export class Link {

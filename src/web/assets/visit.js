@@ -1,6 +1,6 @@
 // One person's visit: the store, the connection, and everything that moves between them.
 //
-// Views call this; it calls nothing of theirs but the four callbacks it is given.
+// Views call this; it calls nothing of theirs but the callbacks it is given.
 
 import { Api } from "./api.js";
 import { isGuest } from "./format.js";
@@ -26,7 +26,8 @@ export class Visit {
 
   /**
    * `identity`: `{id, name, kind, email?, token?}`. Callbacks: `refused(refusal)` when the gateway
-   * will not let this user in, `notice(text)`, `failed(refusal, what)`, `message(conversation, data)`.
+   * will not let this user in, `notice(text)`, `failed(refusal, what)`, `message(conversation, data)`,
+   * `gone(conversation)` when the user is no longer in it.
    */
   constructor(identity, callbacks) {
     const { token, ...me } = identity;
@@ -103,14 +104,13 @@ export class Visit {
 
   /** Reads who is in a conversation. */
   async readMembers(conversation) {
-    const { members } = await this.api.members(conversation.id);
-    conversation.members = members.map((one) => ({ ...one, userId: one.userId ?? one.id }));
-    for (const one of conversation.members) {
-      if (one.name) this.store.learn({ id: one.userId, name: one.name });
-      const read = one.read?.seq ?? one.readUpTo;
-      if (Number.isInteger(read)) conversation.readUpTo(one.userId, read, this.store.me.id);
+    const { id } = conversation;
+    const [{ members }, whole] = await Promise.all([this.api.members(id), this.api.conversation(id)]);
+    conversation.members = members;
+    conversation.describe(whole, this.store.me.id);
+    for (const { userId, seq } of whole.reads ?? []) {
+      conversation.readUpTo(userId, seq, this.store.me.id);
     }
-    conversation.memberCount = Math.max(conversation.members.length, conversation.memberCount);
     this.store.changed("log", "list", "people");
   }
 
@@ -183,7 +183,19 @@ export class Visit {
     else if (event === "notification:new") this.#noticed(data);
     else if (event === "degraded") this.#degraded(data);
     else if (event === "private-message") this.#known(data.conversationId) || this.#refreshSoon();
+    else if (event === "conversation:changed") this.#changed(data);
     else this.#refreshNotices();
+  }
+
+  // This user was taken into a conversation, or out of it, or has another role there.
+  #changed({ conversationId, change }) {
+    const conversation = this.store.conversation(conversationId);
+    if (conversation) conversation.members = null;
+    if (change === "removed" && conversation?.isListed) {
+      this.rooms.leave(conversationId);
+      this.#callbacks.gone(conversation);
+    }
+    this.#refreshSoon();
   }
 
   #known(id) {

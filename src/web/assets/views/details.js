@@ -5,7 +5,7 @@ import { ago, isGuest } from "../format.js";
 import { closeDialogs, confirm, showError } from "./dialogs.js";
 import { explain, toast } from "./toasts.js";
 
-const ROLES = { owner: "Owner", moderator: "Moderator", member: "" };
+const ROLES = { owner: "Owner", moderator: "Moderator", member: "Member" };
 
 export class DetailsView {
   #page;
@@ -73,16 +73,34 @@ export class DetailsView {
       const person = store.person(userId);
       const isMe = userId === store.me.id;
       const lines = make("span", "member-text", make("b", "", isMe ? `${name} (you)` : name));
-      lines.append(make("span", "soft", [ROLES[role], presence(person, isMe)].filter(Boolean).join(" · ")));
+      lines.append(make("span", "soft", [role !== "member" && ROLES[role], presence(person, isMe)].filter(Boolean).join(" · ")));
       const row = make("li", "member", face(userId, name, { isOnline: isMe || person.online }), lines);
       row.dataset.id = userId;
-      if (!isMe) row.append(button("quiet", `Write to ${name}`, () => this.#write(userId), make("span", "", "Write")));
-      if (!isMe && mayRemove && role !== "owner") {
-        row.append(button("icon small", `Remove ${name}`, () => this.#remove(userId), icon("close")));
-      }
+      if (isMe) return row;
+      row.append(make(
+        "span", "member-tools",
+        conversation.role === "owner" && this.#roles(userId, role, name),
+        button("quiet", `Write to ${name}`, () => this.#write(userId), make("span", "", "Write")),
+        mayRemove && role !== "owner" && button("icon small", `Remove ${name}`, () => this.#remove(userId), icon("close")),
+      ));
       return row;
     }));
     if (held) list.querySelector(`[data-id="${CSS.escape(held)}"] button`)?.focus();
+  }
+
+  #roles(userId, role, name) {
+    const choice = make("select", "", ...Object.entries(ROLES).map(([value, text]) => new Option(text, value, false, value === role)));
+    choice.setAttribute("aria-label", `Role of ${name}`);
+    choice.addEventListener("change", async () => {
+      const conversation = this.#conversation;
+      try {
+        await this.#page.visit.api.setRole(conversation.id, userId, choice.value);
+      } catch (refusal) {
+        this.#page.complain(refusal);
+      }
+      await this.#page.visit.readMembers(conversation).catch(() => {});
+    });
+    return choice;
   }
 
   #person(id) {

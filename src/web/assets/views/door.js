@@ -82,7 +82,7 @@ export class Door {
       const tab = by(`tab-${way}`);
       tab.setAttribute("aria-selected", isChosen);
       tab.tabIndex = isChosen ? 0 : -1;
-      show(by(`${way}-form`), isChosen);
+      show(by(`${way}-panel`), isChosen);
     }
     if (document.activeElement?.getAttribute("role") === "tab") return;
     const first = by(`${chosen}-form`).querySelector("input, textarea");

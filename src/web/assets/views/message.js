@@ -20,8 +20,11 @@ function rich(text, store) {
       link.rel = "noopener noreferrer";
       line.append(link);
     } else {
-      const isMe = found.slice(1) === store.me.id;
-      line.append(make("span", isMe ? "mention me-mention" : "mention", found));
+      const id = found.slice(1);
+      const mention = make("span", "mention", `@${store.people.has(id) ? store.nameOf(id) : id}`);
+      mention.classList.toggle("me-mention", id === store.me.id);
+      mention.title = found;
+      line.append(mention);
     }
     from = index + found.length;
   }

@@ -78,7 +78,6 @@ export class ThreadView {
     }
     say(by("title"), title);
     say(by("subtitle"), this.#subtitle(conversation, person));
-    by("text").placeholder = `Write to ${title}`;
     const isClosed = conversation.refusal && !conversation.refusal.isRetryable;
     by("text").disabled = Boolean(isClosed);
     by("composer").querySelector(".send").disabled = Boolean(isClosed);
@@ -93,9 +92,9 @@ export class ThreadView {
     }
     if (!conversation.isListed) return "Open room: whoever has its name may read and write";
     const members = conversation.members ?? [];
-    const online = members.filter((one) => store.person(one.userId).online).length;
+    const online = members.filter(({ userId }) => userId === store.me.id || store.person(userId).online).length;
     const size = count(conversation.memberCount || members.length, "member");
-    return online > 0 ? `${size}, ${online} online` : size;
+    return online > 1 ? `${size}, ${online} online` : size;
   }
 
   #drawState() {

@@ -46,4 +46,6 @@ export function explain(refusal, what) {
 }
 
 /** Shows a refusal. */
-export const complain = (refusal, what) => toast(explain(refusal, what), "error");
+export function complain(refusal, what) {
+  toast(explain(refusal, what), refusal.code === "rate_limited" ? "info" : "error");
+}
