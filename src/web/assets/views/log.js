@@ -82,10 +82,10 @@ export class Log {
     if (this.#scroll.scrollTop < NEAR_TOP_PX && !by("older").hidden) this.#older();
   }
 
-  // The first row in view, and where it stands.
+  // The first message in view, and where it stands. (The line of a day moves up as it grows.)
   #anchor() {
     const top = this.#scroll.getBoundingClientRect().top;
-    for (const row of this.#list.children) {
+    for (const row of this.#list.querySelectorAll("li.message")) {
       const box = row.getBoundingClientRect();
       if (box.bottom > top) return { row, top: box.top };
     }
