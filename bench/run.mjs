@@ -47,7 +47,7 @@ function build() {
   run("cargo", ["build", "--locked", "--profile", options.profile, "--bin", "vestibule", ...example]);
 }
 
-/** Starts a server and answers its address once it says it is listening. */
+/** Starts a server and answers its addresses once it says it is listening for clients. */
 async function start({ command: [program, ...args], ready, env }) {
   const all = { ...process.env, ...env };
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: all });
@@ -58,6 +58,7 @@ async function start({ command: [program, ...args], ready, env }) {
       createInterface(stream).on("line", (line) => {
         const text = stripVTControlCharacters(line);
         if (last.push(text) > 20) last.shift();
+        other = operations?.exec(text)?.groups.address ?? other;
         const found = ready.exec(text);
         if (found) resolve(found.groups.address);
       });
@@ -69,7 +70,7 @@ async function start({ command: [program, ...args], ready, env }) {
     throw new Error(`${program} did not say that it is listening:\n${last.join("\n")}`);
   });
   try {
-    return { child, address: await Promise.race([address, late]) };
+    return { child, address: await Promise.race([address, late]), operations: other };
   } catch (error) {
     await stop(child);
     throw error;
@@ -102,9 +103,10 @@ async function measure(name, one) {
   // Beside the build, not in a temporary folder: that may be memory, where nothing needs flushing.
   const data = mkdtempSync(join(target, "bench-data-"));
   const server = servers({ binaries, data })[name];
-  const { child, address } = await start(server);
+  const { child, address, operations } = await start(server);
   try {
     const args = [...one.load, "--url", `ws://${address}`, "--dialect", server.dialect];
+    if (one.load[0] === "reads") args.push("--operations", `http://${operations}`);
     args.push("--duration", options.duration ?? one.duration, "--pid", `${child.pid}`, "--json");
     if (server.token) {
       const file = join(data, "load-token");

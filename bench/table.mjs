@@ -28,6 +28,11 @@ const row = (cells) => `| ${cells.join(" | ")} |`;
 const table = (head, rows) => [row(head), row(head.map(() => "---")), ...rows.map(row)].join("\n");
 
 const faults = (reports) => {
+  if (reports[0].scenario === "reads") {
+    const failed = reports.flatMap(({ failed }) => Object.entries(failed));
+    const text = failed.map(([what, n]) => `${n} ${what}`).join(", ");
+    return { isClean: failed.length === 0, text: text || "none" };
+  }
   const sum = (pick) => reports.reduce((total, report) => total + pick(report), 0);
   const count = (reasons) => Object.values(reasons).reduce((total, n) => total + n, 0);
   const main = ["lost", "doubled", "misordered"].map((name) => sum(({ check }) => check[name]));
@@ -112,6 +117,42 @@ const durable = (results, titles) =>
     ]),
   );
 
+/** The kinds of a read mix and its caches, with what each should keep to. */
+const reads = (results) => {
+  const reports = results.flatMap((one) => Object.values(one.reports).flat());
+  const met = (isMet, target) => `${target}: ${isMet ? "met" : "missed"}`;
+  const kinds = reports[0].kinds.map(({ kind, target_p99_ms: target }) => {
+    const at = (name) =>
+      of(reports, ({ kinds }) => kinds.find((one) => one.kind === kind)?.latency[name]);
+    const figures = ["p50_ms", "p99_ms", "p999_ms"].map((name) => fixed(at(name)));
+    const verdict = target ? met(at("p99_ms") <= target, `p99 ≤ ${target} ms`) : "";
+    return [kind, whole(at("count")), figures.join(" / "), verdict];
+  });
+  const uses = reports.flatMap(({ caches }) => Object.entries(caches));
+  const names = [...new Set(uses.map(([name]) => name))].sort();
+  const part = (chosen) => {
+    const sum = (member) => chosen.reduce((total, [, use]) => total + use[member], 0);
+    return { lookups: sum("lookups"), ratio: (100 * sum("hits")) / sum("lookups") };
+  };
+  const caches = names.map((name) => [name, part(uses.filter(([own]) => own === name)), ""]);
+  const together = part(uses);
+  caches.push(["together", together, met(together.ratio >= 85, "≥ 85 %")]);
+  const cores = fixed(of(reports, (report) => report.server_cores));
+  return [
+    table(["request", "answers per round", "p50 / p99 / p99.9 ms", "target"], kinds),
+    table(
+      ["cache", "look-ups", "answered by the cache", "target"],
+      caches.map(([name, { lookups, ratio }, target]) => [
+        name,
+        whole(lookups),
+        `${fixed(ratio, 1)} %`,
+        target,
+      ]),
+    ),
+    `Server: ${cores} cores. Faults: ${faults(reports).text}.`,
+  ].join("\n\n");
+};
+
 const machine = (root, rounds, sample) => {
   const first = (program, args) => execFileSync(program, args, { cwd: root, encoding: "utf8" }).trim();
   const manifest = readFileSync(join(root, "Cargo.toml"), "utf8");
@@ -133,12 +174,13 @@ export function write({ results, titles, root, page, options }) {
   const measured = results.flatMap(({ reports }) => Object.values(reports).flat());
   if (measured.length === 0) throw new Error("no case was measured: look at --only and --servers");
   const described = results.map(({ name, what }) => `- \`${name}\`: ${what}.`).join("\n");
-  const sample = measured.find(({ scenario }) => scenario !== "idle") ?? measured[0];
+  const sample = measured.find(({ scenario }) => !["idle", "reads"].includes(scenario)) ?? measured[0];
   const parts = [machine(root, options.rounds, sample), described];
   if (kind("idle").length) parts.push("### Idle memory", idle(kind("idle"), titles));
   const live = [...kind("fanout"), ...kind("echo")];
   if (live.length) parts.push("### Fan-out and echo, relay", traffic(live, titles));
   if (kind("durable").length) parts.push("### Durable messages, gateway", durable(kind("durable"), titles));
+  if (kind("reads").length) parts.push("### Reads over REST, gateway", reads(kind("reads")));
   const text = parts.join("\n\n");
   process.stdout.write(`${text}\n`);
   if (page) {

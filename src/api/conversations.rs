@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::{Answer, Api, problem, request};
 use crate::auth::Identity;
-use crate::handlers::conversation::{self, Place, Wish, name};
+use crate::handlers::conversation::{self, Wish};
+use crate::handlers::members::{self, Place, name};
 use crate::handlers::{Sender, conversation_room, read_cursor};
 use crate::store::{Conversation, ConversationKind, LastMessage, Listed, Member, Role};
 use crate::types::{
@@ -244,7 +245,7 @@ impl Api {
         }
         let role = new.role.as_deref().map_or(Ok(Role::Member), role)?;
         let place = Place { by, id };
-        let added = conversation::add(&self.context, place, &users, role).await?;
+        let added = members::add(&self.context, place, &users, role).await?;
         Ok(problem::json(&Added {
             ok: true,
             added: &added,
@@ -263,13 +264,13 @@ impl Api {
             id: &id,
         };
         if request.method() == Method::DELETE {
-            conversation::remove(&self.context, place, &user).await?;
+            members::remove(&self.context, place, &user).await?;
             return Ok(problem::nothing());
         }
         let body = request::body(request, (self.body_max, self.body_within)).await?;
         let new: NewRole = request::json(&body)?;
         let role = role(&new.role)?;
-        conversation::set_role(&self.context, place, &user, role).await?;
+        members::set_role(&self.context, place, &user, role).await?;
         Ok(problem::json(&ShownMember {
             user_id: &user,
             role: name(role),

@@ -144,8 +144,13 @@ impl Backends {
             node: self.node.clone(),
         };
         let pump = Pump::new(parts, pump::Options::default());
-        let (log, archive, node) = (self.log.clone(), self.archive.clone(), self.node.clone());
-        let archiver = Archiver::new(log, archive, node, self.archiving.clone());
+        let parts = archiving::Parts {
+            log: self.log.clone(),
+            archive: self.archive.clone(),
+            vocabulary: self.vocabulary.clone(),
+            node: self.node.clone(),
+        };
+        let archiver = Archiver::new(parts, self.archiving.clone());
         let retention = Retention::new(self.log.clone(), self.retention);
         tasks.spawn(
             TaskKind::Pump,

@@ -36,7 +36,19 @@ impl Lane for ArchiveLane {
                 .iter()
                 .flat_map(|pending| &pending.rows)
                 .collect();
-            sql::upsert(connection, &rows).await
+            sql::upsert(connection, &rows).await?;
+            for statement in self.batch.iter().flat_map(|pending| &pending.statements) {
+                match database::run(connection, statement).await {
+                    Ok(_) => {}
+                    // The transaction goes on without it: repeating it would fail again, and hold
+                    // back every row behind it for ever.
+                    Err(error) if error.is_of_statement() => {
+                        tracing::error!(%error, sql = statement.sql, "an event was not projected");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
         })
     }
 

@@ -13,6 +13,7 @@ mod sql;
 use std::sync::Arc;
 
 use crate::backend::sql as database;
+use crate::backend::statement::Statement;
 use crate::types::{EventId, Kind, Position, RoomName, ShardPosition, Timestamp, UserId};
 
 pub use sql::Store;
@@ -103,11 +104,12 @@ impl Archive {
         Self::Sql(Store::open(database))
     }
 
-    /// Keeps rows; returns when they are durable. Waits while too many others do. When cancelled,
-    /// the rows may or may not be kept.
-    pub async fn upsert(&self, rows: Vec<Row>) -> Result<(), Error> {
+    /// Keeps rows and, in the same transaction, runs what follows from them; returns when it is
+    /// durable. Waits while too many others do. When cancelled, all of it or nothing may be kept.
+    /// A statement that the database refuses is a defect: it is logged, and the rows are kept.
+    pub async fn upsert(&self, rows: Vec<Row>, statements: Vec<Statement>) -> Result<(), Error> {
         match self {
-            Self::Sql(store) => store.upsert(rows).await,
+            Self::Sql(store) => store.upsert(rows, statements).await,
         }
     }
 

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Error, Row};
+use crate::backend::statement::Statement;
 use crate::backend::writer::Bell;
 
 /// Rows of one call.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) rows: Vec<Row>,
+    pub(super) statements: Vec<Statement>,
     pub(super) done: oneshot::Sender<Result<(), Error>>,
     /// Given back when the rows are written or refused.
     _room: OwnedSemaphorePermit,
@@ -41,10 +43,12 @@ impl Queue {
         }
     }
 
-    /// Waits for room and enqueues rows; the receiver tells what became of them.
+    /// Waits for room and enqueues rows; the receiver tells what became of them. What follows from
+    /// a row is at most a few statements, so that the bound on rows bounds them too.
     pub(super) async fn push(
         &self,
         rows: Vec<Row>,
+        statements: Vec<Statement>,
     ) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
         // A call with more rows than there is ever room for waits until it is alone.
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX).min(ROWS_MAX);
@@ -57,6 +61,7 @@ impl Queue {
         }
         state.waiting.push_back(Pending {
             rows,
+            statements,
             done,
             _room: room,
         });

@@ -9,6 +9,7 @@ use super::lane::ArchiveLane;
 use super::queue::Queue;
 use super::{Error, Page, Row};
 use crate::backend::sql::{self as database, Connection, Database, Readers};
+use crate::backend::statement::Statement;
 use crate::types::{
     Epoch, EventId, Position, RoomName, Seq, ShardPosition, ShardSeq, Timestamp, UserId,
 };
@@ -33,13 +34,17 @@ impl Store {
         }))
     }
 
-    pub(super) async fn upsert(&self, rows: Vec<Row>) -> Result<(), Error> {
-        if rows.is_empty() {
+    pub(super) async fn upsert(
+        &self,
+        rows: Vec<Row>,
+        statements: Vec<Statement>,
+    ) -> Result<(), Error> {
+        if rows.is_empty() && statements.is_empty() {
             return Ok(());
         }
         self.0
             .queue
-            .push(rows)
+            .push(rows, statements)
             .await?
             .await
             .unwrap_or(Err(Error::Closed))

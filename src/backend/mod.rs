@@ -2,6 +2,7 @@
 //!
 //! No business words: what is written and read is decided by the parts that own it.
 
+mod batches;
 pub mod cache;
 mod folder;
 pub mod sql;

@@ -12,10 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _, TypeInfo as _,
+    ValueRef as _,
+};
 
+use super::batches::{BatchLane, Queue};
 use super::folder;
+use super::statement::{Row, Statement, Value};
 use super::writer::{Bell, Lane, Writer};
 use crate::types::{ByteSize, Kind};
 
@@ -94,6 +99,12 @@ pub enum Error {
     /// A statement was refused: a defect of this program.
     #[error("the database refused a statement")]
     Refused(#[source] sqlx::Error),
+    /// Something of this name is there already; the text is the database's own.
+    #[error("it is there already: {0}")]
+    Unique(String),
+    /// The statement of this place in its batch answered no row, as it must.
+    #[error("statement {0} of a batch did not find what it needs")]
+    Unmet(usize),
     /// The database was closed.
     #[error("the database is closed")]
     Closed,
@@ -105,6 +116,7 @@ impl Error {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Folder { .. } | Self::Locked(_) | Self::Newer { .. } => Kind::Client,
+            Self::Unique(_) | Self::Unmet(_) => Kind::Client,
             Self::Full | Self::Busy | Self::Disk(_) | Self::Closed => Kind::Unavailable,
             Self::Damaged(_) | Self::Refused(_) => Kind::Internal,
         }
@@ -114,6 +126,12 @@ impl Error {
     #[must_use]
     pub const fn retry(&self) -> bool {
         matches!(self, Self::Full | Self::Busy | Self::Disk(_))
+    }
+
+    /// True if a statement or its arguments are to blame: the transaction around it goes on.
+    #[must_use]
+    pub const fn is_of_statement(&self) -> bool {
+        matches!(self, Self::Unique(_) | Self::Unmet(_) | Self::Refused(_))
     }
 }
 
@@ -125,6 +143,11 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => return Self::Closed,
             _ => None,
         };
+        if let sqlx::Error::Database(cause) = &error
+            && cause.is_unique_violation()
+        {
+            return Self::Unique(cause.message().to_owned());
+        }
         // SQLite's result codes: the low byte is the class, https://sqlite.org/rescode.html.
         match code.map(|code| code & 0xff) {
             Some(5 | 6) => Self::Busy,
@@ -143,6 +166,7 @@ pub struct Database(Arc<Inner>);
 struct Inner {
     writer: Writer,
     readers: Readers,
+    batches: Arc<Queue>,
 }
 
 impl fmt::Debug for Database {
@@ -173,7 +197,28 @@ impl Database {
                 folder: options.folder.clone(),
                 source,
             })?;
-        Ok(Self(Arc::new(Inner { writer, readers })))
+        let batches = Arc::new(Queue::new(writer.bell()));
+        writer.attach(Box::new(BatchLane::new(Arc::clone(&batches))));
+        Ok(Self(Arc::new(Inner {
+            writer,
+            readers,
+            batches,
+        })))
+    }
+
+    /// Runs a batch as one transaction and answers the rows of each statement; returns when it is
+    /// durable. Waits while too many others do. When cancelled, it may or may not be done.
+    ///
+    /// # Errors
+    /// [`Error::Unmet`] and [`Error::Unique`] say that nothing of this batch was done, and why.
+    pub async fn write(&self, batch: Vec<Statement>) -> Result<Vec<Vec<Row>>, Arc<Error>> {
+        self.0.batches.write(batch).await
+    }
+
+    /// Runs a statement that only reads. It sees every batch that was answered before.
+    pub async fn read(&self, statement: Statement) -> Result<Vec<Row>, Error> {
+        let rows = query(&statement).fetch_all(&self.0.readers).await?;
+        Ok(rows.iter().map(values).collect::<Result<_, _>>()?)
     }
 
     /// Adds a lane to the writer's transactions.
@@ -207,6 +252,7 @@ fn common(options: &Options) -> SqliteConnectOptions {
         .filename(options.file())
         .busy_timeout(options.busy_timeout)
         .disable_statement_logging()
+        .statement_cache_capacity(STATEMENTS)
         // Enough for two batches of rows to arrive while one is read.
         .row_buffer_size(256)
         .pragma("temp_store", "MEMORY")
@@ -269,6 +315,54 @@ pub(super) async fn roll_back(connection: &mut Connection) {
     tracing::trace!(already_rolled_back, "transaction rolled back");
 }
 
+/// Begins a batch within a transaction.
+pub(super) async fn savepoint(connection: &mut Connection) -> Result<(), Error> {
+    sqlx::query("SAVEPOINT batch").execute(connection).await?;
+    Ok(())
+}
+
+/// Ends a batch; what it did, if anything is left of it, is the transaction's.
+pub(super) async fn release(connection: &mut Connection) -> Result<(), Error> {
+    sqlx::query("RELEASE batch").execute(connection).await?;
+    Ok(())
+}
+
+/// Takes back what a batch did.
+pub(super) async fn undo(connection: &mut Connection) -> Result<(), Error> {
+    sqlx::query("ROLLBACK TO batch").execute(connection).await?;
+    Ok(())
+}
+
+/// Runs one statement on the writing connection, for lanes that have statements among their work.
+pub async fn run(connection: &mut Connection, statement: &Statement) -> Result<Vec<Row>, Error> {
+    let rows = query(statement).fetch_all(connection).await?;
+    Ok(rows.iter().map(values).collect::<Result<_, _>>()?)
+}
+
+fn query(statement: &Statement) -> sqlx::query::Query<'_, sqlx::Sqlite, SqliteArguments> {
+    let query = sqlx::query(AssertSqlSafe(statement.sql));
+    statement
+        .args
+        .iter()
+        .fold(query, |query, value| match value {
+            Value::Null => query.bind(None::<i64>),
+            Value::Integer(number) => query.bind(*number),
+            Value::Text(text) => query.bind(text.clone()),
+        })
+}
+
+fn values(row: &SqliteRow) -> Result<Row, sqlx::Error> {
+    let value = |index| {
+        let raw = row.try_get_raw(index)?;
+        Ok(match raw.type_info().name() {
+            "NULL" => Value::Null,
+            "INTEGER" => Value::Integer(row.try_get_unchecked(index)?),
+            _ => Value::Text(row.try_get_unchecked(index)?),
+        })
+    };
+    (0..row.len()).map(value).collect::<Result<_, _>>().map(Row)
+}
+
 /// Closes the writing connection.
 pub(super) async fn close(connection: Connection) {
     if let Err(error) = connection.close().await {
@@ -281,11 +375,17 @@ const FILE: &str = "vestibule.db";
 /// History pages, replay at start and lag: more connections would only compete for two cores.
 const READERS: u32 = 3;
 
+/// More than the program has texts, so that each is compiled once for each connection.
+const STATEMENTS: usize = 256;
+
 /// SQLite's default.
 const PAGE_BYTES: usize = 4096;
 
 /// Every version of the schema, each as the step from the one before.
-const SCHEMA: &[&str] = &[include_str!("schema/0001.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 //! the whole batch back when it answers none: conditions are written in SQL, not between two
 //! questions. Times are whole milliseconds since 1970, booleans 0 and 1, JSON text.
 
-use crate::types::Timestamp;
+use crate::types::{ConversationId, EventId, RoomName, Timestamp, UserId};
 
 /// A value that a statement takes or answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -115,6 +115,12 @@ impl From<u64> for Value {
     }
 }
 
+impl From<usize> for Value {
+    fn from(number: usize) -> Self {
+        Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
 impl From<bool> for Value {
     fn from(is: bool) -> Self {
         Self::Integer(i64::from(is))
@@ -132,3 +138,15 @@ impl<T: Into<Self>> From<Option<T>> for Value {
         value.map_or(Self::Null, Into::into)
     }
 }
+
+macro_rules! from_ids {
+    ($($id:ty)*) => {
+        $(impl From<&$id> for Value {
+            fn from(id: &$id) -> Self {
+                Self::Text(id.as_str().to_owned())
+            }
+        })*
+    };
+}
+
+from_ids! { UserId ConversationId EventId RoomName }

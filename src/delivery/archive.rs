@@ -1,4 +1,4 @@
-//! From topic `timeline` into the archive.
+//! From topic `timeline` into the archive, and into the store what follows from it.
 //!
 //! A consumer group of its own: when the archive is slow or away, nothing waits but this. Rows are
 //! upserted, so that what is read twice is there once.
@@ -15,7 +15,8 @@ use super::route::Fault;
 use super::{TIMELINE_TOPIC, meter};
 use crate::archive::{Archive, Row};
 use crate::eventlog::{Consumer, Error, EventLog, Record};
-use crate::events::Envelope;
+use crate::events::{Envelope, Vocabulary};
+use crate::store::project;
 use crate::timeline::Entry;
 use crate::types::NodeId;
 
@@ -48,18 +49,33 @@ impl Default for Options {
 pub struct Archiver {
     log: EventLog,
     archive: Archive,
+    vocabulary: Vocabulary,
     node: NodeId,
     options: Options,
 }
 
+/// What an archiver works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where topic `timeline` is.
+    pub log: EventLog,
+    /// Where the events go.
+    pub archive: Archive,
+    /// What they mean for the store.
+    pub vocabulary: Vocabulary,
+    /// Signs dead letters.
+    pub node: NodeId,
+}
+
 impl Archiver {
-    /// An archiver from this log to this archive; `node` signs dead letters.
+    /// An archiver of these parts.
     #[must_use]
-    pub const fn new(log: EventLog, archive: Archive, node: NodeId, options: Options) -> Self {
+    pub fn new(parts: Parts, options: Options) -> Self {
         Self {
-            log,
-            archive,
-            node,
+            log: parts.log,
+            archive: parts.archive,
+            vocabulary: parts.vocabulary,
+            node: parts.node,
             options,
         }
     }
@@ -122,7 +138,11 @@ impl Archiver {
             bury(&self.log, &self.node, record, &fault).await?;
         }
         let mut backoff = Backoff::default();
-        while let Err(error) = self.archive.upsert(rows).await {
+        loop {
+            let statements = project::batch(&self.vocabulary.current(), &rows);
+            let Err(error) = self.archive.upsert(rows, statements).await else {
+                break;
+            };
             if !error.retry() {
                 return Err(error.into());
             }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::task::yield_now;
 
 use super::TIMELINE_TOPIC;
-use super::archive::{Archiver, Options as ArchiverOptions};
+use super::archive::{Archiver, Options as ArchiverOptions, Parts as ArchiverParts};
 use super::pump::{Options, Parts, Pump};
 use super::restore::Restore;
 use crate::archive::{Archive, Page};
@@ -96,7 +96,13 @@ impl Life {
             commit_every: Duration::from_millis(1),
             ..ArchiverOptions::default()
         };
-        let archiver = Archiver::new(log.clone(), archive.clone(), node(), every);
+        let archiving = ArchiverParts {
+            log: log.clone(),
+            archive: archive.clone(),
+            vocabulary: Vocabulary::builtin(),
+            node: node(),
+        };
+        let archiver = Archiver::new(archiving, every);
         Self {
             pump: Box::pin(async move {
                 Pump::new(parts, options).run(pending()).await.unwrap();

@@ -202,6 +202,15 @@ fn event_id(row: &Row, sender: Sender<'_>, which: &Which, content: Option<&RawVa
     }
 }
 
+/// A socket may outlive the token that it was opened with, but not send.
+pub(super) fn has_live_token(sender: Sender<'_>) -> Result<(), Problem> {
+    if sender.identity.is_expired(now()) {
+        let message = "the token has expired; connect with a new one";
+        return Err(Problem::new(Code::Unauthenticated, message));
+    }
+    Ok(())
+}
+
 /// The data as a row wants it, from a user whose token holds and who has not sent too many.
 pub(super) async fn checked<T: serde::de::DeserializeOwned>(
     context: &Context,
@@ -209,10 +218,7 @@ pub(super) async fn checked<T: serde::de::DeserializeOwned>(
     sender: Sender<'_>,
     data: &RawValue,
 ) -> Result<T, Problem> {
-    if sender.identity.is_expired(now()) {
-        let message = "the token has expired; connect with a new one";
-        return Err(Problem::new(Code::Unauthenticated, message));
-    }
+    has_live_token(sender)?;
     validate(row, data)?;
     let read = read(data)?;
     // Before the message is looked for, so that guessing ids is limited too.

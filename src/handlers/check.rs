@@ -10,7 +10,7 @@ use super::{Context, now};
 use crate::auth::Identity;
 use crate::events::{Author, Envelope, LimiterScope, Row, Who, form, validate_own};
 use crate::limits::Rule;
-use crate::types::{Code, Problem, RoomName, UserId};
+use crate::types::{Code, Problem, RoomName};
 
 /// Who sends, and from where.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +22,8 @@ pub struct Sender<'a> {
     pub address: Option<IpAddr>,
 }
 
-/// An event as its row wants it, and the room it goes to if it goes to one. Whether this user may
-/// send it is [`Context::check`]'s question.
+/// An event of data that a client formed, as its row wants it, and the room it goes to if it goes to
+/// one. Whether this user may send it is [`Context::check`]'s question.
 ///
 /// # Errors
 /// What is wrong with the data, or that the token has ended.
@@ -32,26 +32,25 @@ pub fn envelope(
     identity: &Identity,
     data: Box<RawValue>,
 ) -> Result<(Envelope, Option<RoomName>), Problem> {
+    validate_own(row, &data)?;
+    formed(row, identity, data)
+}
+
+/// The same of data that the program formed, which may say what clients may not.
+///
+/// # Errors
+/// As [`envelope`].
+pub fn formed(
+    row: &Row,
+    identity: &Identity,
+    data: Box<RawValue>,
+) -> Result<(Envelope, Option<RoomName>), Problem> {
     if identity.is_expired(now()) {
         let message = "the token has expired; connect with a new one";
         return Err(Problem::new(Code::Unauthenticated, message));
     }
-    validate_own(row, &data)?;
-    envelope_of(row, identity.user(), data)
-}
-
-/// The same of data that the program formed, as this user's event. Whether somebody may act for that
-/// user is the caller's question.
-///
-/// # Errors
-/// What is wrong with the data.
-pub fn envelope_of(
-    row: &Row,
-    user: &UserId,
-    data: Box<RawValue>,
-) -> Result<(Envelope, Option<RoomName>), Problem> {
     let author = Author {
-        user: user.clone(),
+        user: identity.user().clone(),
         at: now(),
         random: rand::random(),
     };

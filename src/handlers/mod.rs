@@ -6,6 +6,7 @@
 //! typing that expires. Every answer to a mistake is typed; the translation into acks is here and
 //! nowhere else.
 
+mod announce;
 mod chain;
 pub mod change;
 mod check;
@@ -15,6 +16,7 @@ pub mod conversation;
 mod join;
 mod leave;
 mod lookup;
+pub mod members;
 mod message;
 mod presence;
 pub mod private;
@@ -48,7 +50,7 @@ use crate::timeline::Timeline;
 use crate::types::{Problem, Timestamp};
 
 pub(crate) use chain::{Chain, Turn};
-pub use check::{Sender, envelope, envelope_of};
+pub use check::{Sender, envelope, formed};
 pub use join::conversation as conversation_room;
 pub use message::Accepted;
 pub use reply::{problem_data, read};

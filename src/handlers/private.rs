@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::change::{Queued, raw};
-use super::{Accepted, Context, Sender, Session, conversation, envelope, in_order, now, reply};
+use super::{Accepted, Context, Sender, Session, conversation, formed, in_order, now, reply};
 use crate::server::Namespace;
 use crate::telemetry::metrics;
 use crate::types::{Code, ConversationId, Problem, UserId};
@@ -114,7 +114,7 @@ pub async fn send(
         client_message_id: request.client_message_id.as_deref(),
     };
     // Formed first: what is refused makes no conversation.
-    let (mut formed, _) = envelope(&row, sender.identity, raw(&sent)?).map_err(as_sent)?;
+    let (mut event, _) = formed(&row, sender.identity, raw(&sent)?).map_err(as_sent)?;
     context.limit(&row, sender).await?;
     let (direct, _) = conversation::direct(context, from, &to, now()).await?;
     if direct.id != id {
@@ -123,9 +123,9 @@ pub async fn send(
             conversation_id: &direct.id,
             ..sent
         };
-        (formed, _) = envelope(&row, sender.identity, raw(&sent)?)?;
+        (event, _) = formed(&row, sender.identity, raw(&sent)?)?;
     }
-    let queued = super::change::queue(context, &row, formed)?;
+    let queued = super::change::queue(context, &row, event)?;
     Ok(QueuedPrivately {
         queued,
         conversation: direct.id,

@@ -45,6 +45,21 @@ impl Error {
     }
 }
 
+impl From<database::Error> for Error {
+    fn from(error: database::Error) -> Self {
+        Self::from(Arc::new(error))
+    }
+}
+
+impl From<Arc<database::Error>> for Error {
+    fn from(error: Arc<database::Error>) -> Self {
+        match *error {
+            database::Error::Closed => Self::Closed,
+            _ => Self::Storage(error),
+        }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match &error {

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::row::{self, args};
 use super::{Error, Store};
 use crate::types::Timestamp;
 
@@ -23,12 +24,30 @@ pub struct Record {
 impl Store {
     /// A record that is there.
     pub async fn record(&self, kind: &str, id: &str) -> Result<Option<Record>, Error> {
-        todo!("{kind} {id}")
+        let Some(row) = self.read_one(BY_ID, args![kind, id]).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Record {
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+            data: row::json(&row, 0)?,
+            version: row.integer(1),
+            updated_at: row::time(&row, 2),
+        }))
     }
-    /// Writes a record; false when a higher version, or its deletion, is there.
+
+    /// Writes a record; false when a higher version is there, or a deletion of the same or a higher.
     pub async fn put_record(&self, record: &Record) -> Result<bool, Error> {
-        todo!("{record:?}")
+        let args = args![
+            record.kind.as_str(),
+            record.id.as_str(),
+            record.data.get(),
+            record.version,
+            record.updated_at,
+        ];
+        Ok(!self.change(PUT, args).await?.is_empty())
     }
+
     /// Deletes a record and remembers the version; false when a higher version is there.
     pub async fn delete_record(
         &self,
@@ -37,6 +56,24 @@ impl Store {
         version: i64,
         at: Timestamp,
     ) -> Result<bool, Error> {
-        todo!("{kind} {id} {version} {at}")
+        let args = args![kind, id, version, at];
+        Ok(!self.change(DELETE, args).await?.is_empty())
     }
 }
+
+const BY_ID: &str = "
+    SELECT data, version, updated_at FROM domain_record
+    WHERE kind = $1 AND id = $2 AND data IS NOT NULL";
+const PUT: &str = "
+    INSERT INTO domain_record (kind, id, data, version, updated_at) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (kind, id) DO UPDATE SET
+        data = excluded.data, version = excluded.version, updated_at = excluded.updated_at
+    WHERE excluded.version > domain_record.version
+        OR (excluded.version = domain_record.version AND domain_record.data IS NOT NULL)
+    RETURNING version";
+const DELETE: &str = "
+    INSERT INTO domain_record (kind, id, data, version, updated_at) VALUES ($1, $2, NULL, $3, $4)
+    ON CONFLICT (kind, id) DO UPDATE SET
+        data = NULL, version = excluded.version, updated_at = excluded.updated_at
+    WHERE excluded.version >= domain_record.version
+    RETURNING version";

@@ -1,6 +1,8 @@
 //! Answers to requests with an idempotency key, so that a retry gets the same one.
 
+use super::row::args;
 use super::{Error, Store};
+use crate::backend::statement::Statement;
 use crate::types::{Timestamp, UserId};
 
 /// An answer that was given.
@@ -25,18 +27,60 @@ impl Store {
         at: Timestamp,
         stale_before: Timestamp,
     ) -> Result<Option<Reply>, Error> {
-        todo!("{user} {key} {request} {at} {stale_before}")
+        let batch = vec![
+            Statement::new(FORGET_STALE, args![user, key, stale_before]),
+            Statement::new(BEGIN, args![user, key, request, at]),
+            Statement::new(KNOWN, args![user, key]).must(),
+        ];
+        let answers = self.write(batch).await?;
+        let [_, began, known] = answers.as_slice() else {
+            return Err(Error::Row("a batch of three answered otherwise".to_owned()));
+        };
+        let known = known.first().filter(|_| began.is_empty());
+        Ok(known.map(|row| Reply {
+            request: row.text(0).to_owned(),
+            status: u16::try_from(row.integer(1)).unwrap_or(0),
+            body: row.text(2).to_owned(),
+        }))
     }
+
     /// Remembers the answer.
     pub async fn end_reply(&self, user: &UserId, key: &str, reply: &Reply) -> Result<(), Error> {
-        todo!("{user} {key} {reply:?}")
+        let args = args![
+            user,
+            key,
+            reply.request.as_str(),
+            i64::from(reply.status),
+            reply.body.as_str(),
+        ];
+        self.change(END, args).await?;
+        Ok(())
     }
+
     /// Takes a beginning back: the request failed and may be tried again.
     pub async fn abandon_reply(&self, user: &UserId, key: &str) -> Result<(), Error> {
-        todo!("{user} {key}")
+        self.change(ABANDON, args![user, key]).await?;
+        Ok(())
     }
+
     /// Forgets what began before `before`.
     pub async fn forget_replies(&self, before: Timestamp) -> Result<u64, Error> {
-        todo!("{before}")
+        self.delete_before(FORGET, before).await
     }
 }
+
+const FORGET_STALE: &str = "
+    DELETE FROM reply WHERE user_id = $1 AND key = $2 AND status = 0 AND at < $3";
+const BEGIN: &str = "
+    INSERT INTO reply (user_id, key, request, status, body, at)
+    VALUES ($1, $2, $3, 0, '', $4)
+    ON CONFLICT (user_id, key) DO NOTHING RETURNING at";
+const KNOWN: &str = "SELECT request, status, body FROM reply WHERE user_id = $1 AND key = $2";
+const END: &str = "
+    UPDATE reply SET status = $4, body = $5
+    WHERE user_id = $1 AND key = $2 AND request = $3";
+const ABANDON: &str = "DELETE FROM reply WHERE user_id = $1 AND key = $2 AND status = 0";
+const FORGET: &str = "
+    DELETE FROM reply WHERE (user_id, key) IN
+        (SELECT user_id, key FROM reply WHERE at < $1 LIMIT $2)
+    RETURNING at";

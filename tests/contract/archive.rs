@@ -93,13 +93,21 @@ async fn positions(archive: &Archive, page: Page, limit: usize) -> Vec<Position>
 
 async fn rows_come_back_as_they_went_in(mut fixture: Fixture) {
     let rows = history();
-    fixture.archive.upsert(rows.clone()).await.unwrap();
     fixture
         .archive
-        .upsert(vec![row("other", at(1, 1), "id-0")])
+        .upsert(rows.clone(), Vec::new())
         .await
         .unwrap();
-    fixture.archive.upsert(Vec::new()).await.unwrap();
+    fixture
+        .archive
+        .upsert(vec![row("other", at(1, 1), "id-0")], Vec::new())
+        .await
+        .unwrap();
+    fixture
+        .archive
+        .upsert(Vec::new(), Vec::new())
+        .await
+        .unwrap();
     fixture.reopen().await;
     let found = fixture
         .archive
@@ -118,7 +126,7 @@ async fn rows_come_back_as_they_went_in(mut fixture: Fixture) {
 }
 
 async fn pages_go_both_ways_over_epochs(fixture: Fixture) {
-    fixture.archive.upsert(history()).await.unwrap();
+    fixture.archive.upsert(history(), Vec::new()).await.unwrap();
     let archive = &fixture.archive;
     let before = |position| Page::Before(Some(position));
     assert_eq!(
@@ -147,7 +155,7 @@ async fn pages_go_both_ways_over_epochs(fixture: Fixture) {
 }
 
 async fn a_position_without_an_epoch_counts_by_seq_alone(fixture: Fixture) {
-    fixture.archive.upsert(history()).await.unwrap();
+    fixture.archive.upsert(history(), Vec::new()).await.unwrap();
     let archive = &fixture.archive;
     assert_eq!(
         positions(archive, Page::After(at(0, 0)), 1).await,
@@ -170,10 +178,10 @@ async fn a_position_without_an_epoch_counts_by_seq_alone(fixture: Fixture) {
 }
 
 async fn the_same_row_twice_is_there_once(fixture: Fixture) {
-    fixture.archive.upsert(history()).await.unwrap();
+    fixture.archive.upsert(history(), Vec::new()).await.unwrap();
     let mut again = history();
     again.extend(history());
-    fixture.archive.upsert(again).await.unwrap();
+    fixture.archive.upsert(again, Vec::new()).await.unwrap();
     let found = fixture
         .archive
         .page(&room("r"), Page::After(at(0, 0)), 100)
@@ -185,13 +193,13 @@ async fn the_same_row_twice_is_there_once(fixture: Fixture) {
 async fn an_event_moves_only_to_a_higher_epoch(fixture: Fixture) {
     fixture
         .archive
-        .upsert(vec![row("r", at(2, 7), "x")])
+        .upsert(vec![row("r", at(2, 7), "x")], Vec::new())
         .await
         .unwrap();
     for lower_or_same in [at(1, 3), at(2, 9)] {
         fixture
             .archive
-            .upsert(vec![row("r", lower_or_same, "x")])
+            .upsert(vec![row("r", lower_or_same, "x")], Vec::new())
             .await
             .unwrap();
         assert_eq!(
@@ -201,7 +209,7 @@ async fn an_event_moves_only_to_a_higher_epoch(fixture: Fixture) {
     }
     fixture
         .archive
-        .upsert(vec![row("r", at(3, 4), "x")])
+        .upsert(vec![row("r", at(3, 4), "x")], Vec::new())
         .await
         .unwrap();
     assert_eq!(
@@ -211,7 +219,7 @@ async fn an_event_moves_only_to_a_higher_epoch(fixture: Fixture) {
     // In another room it is another event.
     fixture
         .archive
-        .upsert(vec![row("s", at(1, 1), "x")])
+        .upsert(vec![row("s", at(1, 1), "x")], Vec::new())
         .await
         .unwrap();
     assert_eq!(
@@ -223,12 +231,18 @@ async fn an_event_moves_only_to_a_higher_epoch(fixture: Fixture) {
 async fn a_taken_position_is_never_replaced(fixture: Fixture) {
     fixture
         .archive
-        .upsert(vec![row("r", at(2, 7), "x"), row("r", at(1, 1), "y")])
+        .upsert(
+            vec![row("r", at(2, 7), "x"), row("r", at(1, 1), "y")],
+            Vec::new(),
+        )
         .await
         .unwrap();
     fixture
         .archive
-        .upsert(vec![row("r", at(2, 7), "z"), row("r", at(2, 7), "y")])
+        .upsert(
+            vec![row("r", at(2, 7), "z"), row("r", at(2, 7), "y")],
+            Vec::new(),
+        )
         .await
         .unwrap();
     let found = fixture
@@ -242,10 +256,13 @@ async fn a_taken_position_is_never_replaced(fixture: Fixture) {
 
 async fn tops_are_the_highest_position_of_each_room(fixture: Fixture) {
     assert_eq!(fixture.archive.tops().await.unwrap(), []);
-    fixture.archive.upsert(history()).await.unwrap();
+    fixture.archive.upsert(history(), Vec::new()).await.unwrap();
     fixture
         .archive
-        .upsert(vec![row("a", at(1, 9), "a"), row("z", at(3, 1), "z")])
+        .upsert(
+            vec![row("a", at(1, 9), "a"), row("z", at(3, 1), "z")],
+            Vec::new(),
+        )
         .await
         .unwrap();
     let mut tops = fixture.archive.tops().await.unwrap();
@@ -269,7 +286,7 @@ async fn rows_may_arrive_in_any_order(fixture: Fixture) {
     let mut rows = history();
     rows.reverse();
     for row in rows {
-        fixture.archive.upsert(vec![row]).await.unwrap();
+        fixture.archive.upsert(vec![row], Vec::new()).await.unwrap();
     }
     let found = fixture
         .archive
@@ -283,11 +300,15 @@ async fn rows_may_arrive_in_any_order(fixture: Fixture) {
 async fn a_failed_write_keeps_no_row_and_may_be_repeated() {
     let fixture = Fixture::sql().await;
     let hold = fixture.folder.hold().await;
-    let refused = fixture.archive.upsert(history()).await.unwrap_err();
+    let refused = fixture
+        .archive
+        .upsert(history(), Vec::new())
+        .await
+        .unwrap_err();
     assert!(refused.retry(), "{refused:?}");
     let_go(hold).await;
     assert_eq!(positions(&fixture.archive, Page::Before(None), 9).await, []);
-    fixture.archive.upsert(history()).await.unwrap();
+    fixture.archive.upsert(history(), Vec::new()).await.unwrap();
     assert_eq!(
         positions(&fixture.archive, Page::Before(None), 9)
             .await

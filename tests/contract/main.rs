@@ -12,4 +12,5 @@ mod eventlog;
 mod owners;
 mod speed;
 mod sqlite;
+mod store;
 mod timeline;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use vestibule::archive::Archive;
 use vestibule::cluster::bus::Bus;
-use vestibule::delivery::archive::{Archiver, Options as ArchiverOptions};
+use vestibule::delivery::archive::{Archiver, Options as ArchiverOptions, Parts as ArchiverParts};
 use vestibule::delivery::pump::{Options as PumpOptions, Parts, Pump};
 use vestibule::eventlog::{EventLog, Options};
 use vestibule::events::Vocabulary;
@@ -87,7 +87,13 @@ async fn measure_path(users: usize, each: usize) {
     };
     let pump = Pump::new(parts, PumpOptions::default());
     let archive = Archive::sql(&folder.database);
-    let archiver = Archiver::new(log.clone(), archive, node, ArchiverOptions::default());
+    let archiving = ArchiverParts {
+        log: log.clone(),
+        archive,
+        vocabulary: Vocabulary::builtin(),
+        node,
+    };
+    let archiver = Archiver::new(archiving, ArchiverOptions::default());
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let append = |user: usize| {
         let log = &log;

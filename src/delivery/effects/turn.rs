@@ -79,7 +79,19 @@ impl Turn {
         self.commit().await
     }
 
-    async fn commit(&mut self) -> Result<(), Failure> {
+    /// Everything that follows from what is in the log now.
+    #[cfg(test)]
+    pub(super) async fn take_all(&mut self) {
+        loop {
+            let soon = std::time::Duration::from_millis(50);
+            match tokio::time::timeout(soon, self.consumer.poll(self.options.batch)).await {
+                Ok(records) => self.work(records.unwrap()).await.unwrap(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
         match self.consumer.commit("").await {
             Err(error) if !error.retry() => Err(error.into()),
             Err(error) => {

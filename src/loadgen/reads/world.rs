@@ -33,7 +33,13 @@ pub(super) struct Conversation {
 
 #[derive(Deserialize)]
 struct SignedUp {
+    user: Account,
     token: String,
+}
+
+#[derive(Deserialize)]
+struct Account {
+    id: String,
 }
 
 /// Members of each conversation; a user is in about three.
@@ -56,7 +62,6 @@ pub(super) async fn make(reads: &Reads, server: SocketAddr) -> Result<World, Str
     let size = MEMBERS.min(users);
     let signed_up = spread(server, users, |n| {
         let body = json!({
-            "id": format!("load-{run:08x}-{n}"),
             "email": format!("load-{run:08x}-{n}@example.com"),
             "password": format!("only for load {run:08x}"),
             "name": format!("Load {n}"),
@@ -65,11 +70,12 @@ pub(super) async fn make(reads: &Reads, server: SocketAddr) -> Result<World, Str
     });
     let mut made = Vec::with_capacity(users);
     for (n, answer) in signed_up.await?.into_iter().enumerate() {
-        let SignedUp { token } = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
+        let SignedUp { user, token } =
+            serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
         let bearer =
             HeaderValue::from_str(&format!("Bearer {token}")).map_err(|e| e.to_string())?;
         made.push(User {
-            id: format!("load-{run:08x}-{n}"),
+            id: user.id,
             bearer,
             conversation: n * conversations / users,
         });
