@@ -197,6 +197,11 @@ export class Rooms {
         conversationId: conversation.id,
         ...(conversation.seen && { after: conversation.seen }),
       });
+      if (!isShown && !conversation.last && !conversation.seen && answer.seq > 0) {
+        // Something was said that the list did not tell yet.
+        conversation.sawUpTo({ epoch: answer.epoch, seq: 0 });
+        continue;
+      }
       if (answer.complete === false && conversation.seen) {
         if (!conversation.loaded) {
           // Only a preview: what the list says now is as good.

@@ -7,6 +7,17 @@ import { Conversation } from "./conversation.js";
 import { nameInId } from "./format.js";
 
 const TELL_AFTER_MS = 16;
+// Names that were asked for are not asked for again at each reload of the tab.
+const NAMES_KEY = "vestibule.names";
+const NAMES_MAX = 500;
+
+function keptNames() {
+  try {
+    return JSON.parse(sessionStorage.getItem(NAMES_KEY)) ?? {};
+  } catch {
+    return {};
+  }
+}
 
 export class Store {
   #listeners = new Set();
@@ -16,7 +27,8 @@ export class Store {
   /** `me`: `{id, name, kind, email?}` where kind is "account", "guest" or "token". */
   constructor(me) {
     this.me = me;
-    this.people = new Map([[me.id, { id: me.id, name: me.name }]]);
+    this.people = new Map(Object.entries(keptNames()).map(([id, name]) => [id, { id, name }]));
+    this.people.set(me.id, { id: me.id, name: me.name });
     this.conversations = new Map();
     this.current = null;
     this.connection = "connecting";
@@ -94,7 +106,17 @@ export class Store {
     const isNews = Object.keys(fresh).some((key) => fresh[key] !== known[key]);
     if (!isNews) return;
     this.people.set(person.id, fresh);
+    if (person.name) this.#keepNames();
     this.changed("people");
+  }
+
+  #keepNames() {
+    const named = [...this.people.values()].filter((one) => one.name).slice(-NAMES_MAX);
+    try {
+      sessionStorage.setItem(NAMES_KEY, JSON.stringify(Object.fromEntries(named.map(({ id, name }) => [id, name]))));
+    } catch {
+      // Then they are asked for again.
+    }
   }
 
   nameOf(id) {

@@ -5,7 +5,7 @@
 import { Api } from "./api.js";
 import { isGuest } from "./format.js";
 import { Outgoing } from "./outgoing.js";
-import { Rooms } from "./rooms.js";
+import { pause, Rooms } from "./rooms.js";
 import { Link } from "./socket.js";
 import { Store } from "./store.js";
 
@@ -15,6 +15,7 @@ const TYPING_SHOWN_MS = 4500;
 const REFRESH_MS = 60_000;
 const REFRESH_SOON_MS = 300;
 const PRESENCE_AT_A_TIME = 100;
+const NOTICE_KEPT_MS = 2000;
 
 export class Visit {
   #callbacks;
@@ -135,11 +136,16 @@ export class Visit {
     notices.unread = items ? Math.max(0, notices.unread - fresh.length) : 0;
     this.store.changed("notices");
     const what = items ? { ids: fresh.map((one) => one.id) } : { all: true };
+    // One of this moment may still be on its way into the list.
+    const isNew = fresh.some((one) => Date.now() - new Date(one.timestamp) < NOTICE_KEPT_MS);
+    if (isNew) await pause(NOTICE_KEPT_MS);
     await this.api.readNotifications(what).catch((refusal) => this.#callbacks.failed(refusal, "notices"));
   }
 
   #made(made, fallback) {
-    this.store.ensure(made.id).describe({ activeAt: new Date().toISOString(), ...fallback, ...made }, this.store.me.id);
+    const item = { activeAt: new Date().toISOString(), ...fallback, ...made };
+    this.store.ensure(made.id).describe(item, this.store.me.id);
+    this.#watched.clear();
     this.store.changed("list");
   }
 
@@ -191,6 +197,7 @@ export class Visit {
   #changed({ conversationId, change }) {
     const conversation = this.store.conversation(conversationId);
     if (conversation) conversation.members = null;
+    this.#watched.clear();
     if (change === "removed" && conversation?.isListed) {
       this.rooms.leave(conversationId);
       this.#callbacks.gone(conversation);
@@ -277,15 +284,10 @@ export class Visit {
     const userIds = ids.filter((id) => !this.#watched.has(id)).slice(0, PRESENCE_AT_A_TIME);
     if (userIds.length === 0 || !this.link.isConnected) return;
     for (const id of userIds) this.#watched.add(id);
-    try {
-      await this.link.ask("presence:subscribe", { userIds });
-      const { presence } = await this.api.presence(userIds);
-      for (const { userId, online, lastSeen } of presence) {
-        this.store.learn({ id: userId, online, ...(lastSeen && { lastSeen }) });
-      }
-    } catch {
-      // Without presence there are no dots; asked again after the next connect.
-    }
+    // Without presence there are no dots; asked again after the next connect, and when
+    // conversations change: who is in one with this user may be watched.
+    const answer = await this.link.ask("presence:subscribe", { userIds }).catch(() => ({}));
+    for (const state of answer.presence ?? []) this.#present("presence:state", state);
   }
 
   async #askName(id) {

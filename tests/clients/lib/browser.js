@@ -190,8 +190,7 @@ export class Company {
   async two(options) {
     const conversationId = unique("lobby");
     const [ada, bo] = [await this.arrive("ada", options), await this.arrive("bo", options)];
-    await ada.enter(conversationId);
-    await bo.enter(conversationId);
+    await Promise.all([ada.enter(conversationId), bo.enter(conversationId)]);
     return { ada, bo, conversationId };
   }
 

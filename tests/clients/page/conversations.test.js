@@ -15,8 +15,7 @@ afterEach(async () => assert.deepEqual(await company.leave(), []));
 /** Ada and Bo are in, each in a room of their own; then Ada makes a group of both. */
 async function group() {
   const [ada, bo] = [await company.arrive("ada"), await company.arrive("bo")];
-  await ada.enter(unique("home"));
-  await bo.enter(unique("home"));
+  await Promise.all([ada.enter(unique("home")), bo.enter(unique("home"))]);
   const title = unique("Plans");
   const { page } = ada;
   await page.getByRole("button", { name: "New conversation" }).first().click();
@@ -135,9 +134,11 @@ test("a mention is a notification, which leads to the conversation and is read t
   await bell.click();
   const notice = bo.page.locator("#notices li.unread").first();
   await notice.getByText(`mentioned you in ${title}`).waitFor();
+  const isKept = bo.page.waitForResponse((one) => one.request().method() === "PATCH" && one.ok());
   await notice.getByRole("button").first().click();
   await bo.page.getByRole("heading", { name: title }).waitFor();
   await bo.page.getByRole("button", { name: "Notifications", exact: true }).waitFor();
+  await isKept;
   await bo.page.reload();
   await bo.isShown("connected");
   await bo.page.getByRole("button", { name: "Notifications", exact: true }).waitFor();

@@ -50,6 +50,9 @@ export class Door {
     this.#isDevelopment = isDevelopment;
     this.#entered = entered;
     show(by("tab-guest"), isDevelopment);
+    // Elsewhere the gateway gives ids: one of another's choice could be somebody's already.
+    show(by("signup-id").parentElement, isDevelopment);
+    by("signup-id").disabled = !isDevelopment;
     for (const way of WAYS) {
       by(`tab-${way}`).addEventListener("click", () => this.#choose(way));
       by(`${way}-form`).addEventListener("submit", (event) => this.#submit(event, way));
