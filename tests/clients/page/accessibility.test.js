@@ -69,6 +69,10 @@ for (const [size, options] of Object.entries(SIZES)) {
     await bo.page.getByLabel("Message", { exact: true }).pressSequentially("and");
     await page.locator("#typing:not(:empty)").waitFor();
     await isFine(ada, "messages");
+    await ada.page.getByLabel("Message", { exact: true }).pressSequentially("@");
+    await page.getByRole("option").waitFor();
+    await isFine(ada, "who is meant");
+    await page.keyboard.press("Escape");
 
     await ada.use("React", "hello");
     await isFine(ada, "choosing a reaction");

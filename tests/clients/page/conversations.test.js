@@ -128,7 +128,14 @@ test("typing shows in the list too", async () => {
 test("a mention is a notification, which leads to the conversation and is read there", async () => {
   const { ada, bo, title } = await group();
   await bo.listed(title).waitFor();
-  await ada.say(`@${bo.guestId} have a look`);
+  // The name is suggested: its first letters are enough.
+  const field = ada.page.getByLabel("Message", { exact: true });
+  await field.pressSequentially(`@${bo.name.slice(0, 2)}`);
+  await ada.page.getByRole("option", { name: bo.name, selected: true }).waitFor();
+  await ada.page.keyboard.press("Enter");
+  await ada.page.keyboard.type("have a look");
+  assert.equal(await field.inputValue(), `@${bo.guestId} have a look`);
+  await ada.page.keyboard.press("Enter");
   const bell = bo.page.getByRole("button", { name: /^Notifications, 1 unread/ });
   await bell.waitFor();
   await bell.click();

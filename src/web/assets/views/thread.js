@@ -4,6 +4,7 @@ import { by, button, face, icon, make, say, show } from "../dom.js";
 import { ago, count, isGuest, typingText } from "../format.js";
 import { confirm } from "./dialogs.js";
 import { drawEmpty, Log } from "./log.js";
+import { Mentions } from "./mention.js";
 
 const EMOJI = ["👍", "❤️", "😂", "🎉", "😮", "🙏", "👀", "✅"];
 const COMPOSER_MAX_PX = 180;
@@ -13,6 +14,7 @@ const STRIP_AFTER_MS = 700;
 export class ThreadView {
   #page;
   #log;
+  #mentions;
   #editing = null;
   #drafts = new Map();
   #shownId = null;
@@ -27,6 +29,7 @@ export class ThreadView {
       older: () => this.#loadOlder(),
       end: () => this.#seen(),
     });
+    this.#mentions = new Mentions(page);
     this.#listen();
     this.#fillPicker();
   }
@@ -179,6 +182,7 @@ export class ThreadView {
     on(by("text"), "input", () => {
       this.#fit();
       const conversation = this.#conversation;
+      this.#mentions.typed(conversation);
       if (!conversation || this.#editing) return;
       if (by("text").value.trim() === "") this.#page.visit.outgoing.stopTyping();
       else this.#page.visit.outgoing.isTyping(conversation);
@@ -187,7 +191,7 @@ export class ThreadView {
   }
 
   #key(event) {
-    if (event.isComposing) return;
+    if (event.isComposing || this.#mentions.takes(event)) return;
     if (event.key === "Enter" && !event.shiftKey) this.#say(event);
     else if (event.key === "Escape" && this.#editing) this.#stopEditing();
     else if (event.key === "ArrowUp" && by("text").value === "") {
@@ -205,6 +209,7 @@ export class ThreadView {
     const content = by("text").value.trim();
     if (!conversation || content === "" || by("text").disabled) return;
     const edited = this.#editing;
+    this.#mentions.close();
     if (edited) {
       this.#stopEditing();
       this.#page.visit.outgoing.edit(conversation, edited, content);
