@@ -1,46 +1,24 @@
-// Two people on the page, in a real browser.
+// Two people on the page, in a real browser: one conversation, whatever the network does.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { launch, PHONE, Visitor } from "../lib/browser.js";
+import { Company, interpose } from "../lib/browser.js";
 import { rest, unique, url } from "../lib/node.js";
 import { closePeers, eventually, Peer } from "../lib/peer.js";
 
-let browser;
-let visitors = [];
+const company = new Company();
 
-before(async () => {
-  browser = await launch();
-});
-
-after(() => browser?.close());
-
+before(() => company.open());
+after(() => company.close());
 afterEach(async () => {
   closePeers();
-  const complaints = visitors.flatMap((one) => one.complaints.map((text) => `${one.name}: ${text}`));
-  await Promise.all(visitors.map((one) => one.page.context().close()));
-  visitors = [];
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(await company.leave(), []);
 });
-
-async function arrive(prefix, options) {
-  const visitor = await Visitor.arrive(browser, unique(prefix), options);
-  visitors.push(visitor);
-  return visitor;
-}
-
-async function two(options) {
-  const conversationId = unique("lobby");
-  const [ada, bo] = [await arrive("ada", options), await arrive("bo", options)];
-  await ada.enter(conversationId);
-  await bo.enter(conversationId);
-  return { ada, bo, conversationId };
-}
 
 const texts = async (visitor) => (await visitor.messages()).map((message) => message.text);
 
 test("two people chat, and both see one order", async () => {
-  const { ada, bo } = await two();
+  const { ada, bo } = await company.two();
   await ada.say("Good morning");
   await bo.sees("Good morning");
   await bo.say("Hello");
@@ -56,30 +34,9 @@ test("two people chat, and both see one order", async () => {
   assert.deepEqual(atBo.map((one) => one.isOwn), [false, true, true, false]);
 });
 
-// Stands between the page and the node, as a bad network would.
-async function interpose(visitor) {
-  const link = { mode: "open", held: [], rewrite: (frame) => frame };
-  await visitor.page.routeWebSocket(/socket\.io/, (toPage) => {
-    const toNode = toPage.connectToServer();
-    toNode.onMessage((frame) => {
-      if (link.mode === "open") toPage.send(link.rewrite(frame));
-      if (link.mode === "held") link.held.push(frame);
-    });
-    link.release = () => {
-      link.mode = "open";
-      for (const frame of link.held.splice(0)) toPage.send(frame);
-    };
-    link.cut = async () => {
-      link.mode = "open";
-      await Promise.all([toNode.close(), toPage.close()]);
-    };
-  });
-  return link;
-}
-
 async function twoWithLink() {
   const conversationId = unique("lobby");
-  const [ada, bo] = [await arrive("ada"), await arrive("bo")];
+  const [ada, bo] = [await company.arrive("ada"), await company.arrive("bo")];
   const link = await interpose(ada);
   await ada.enter(conversationId);
   await bo.enter(conversationId);
@@ -143,19 +100,19 @@ test("a gap that can not be closed is told, and the page loads anew", async () =
 });
 
 test("many messages at once stay in order", async () => {
-  const { ada, bo } = await two();
-  const lines = Array.from({ length: 40 }, (_, i) => `line ${i}`);
+  const { ada, bo } = await company.two();
+  const lines = Array.from({ length: 25 }, (_, i) => `line ${i}`);
   for (const line of lines) await ada.say(line);
-  await bo.sees("line 39");
-  await ada.sees("line 39");
+  await bo.sees("line 24");
+  await ada.sees("line 24");
   assert.deepEqual(await texts(bo), lines);
   assert.deepEqual(await texts(ada), lines);
 });
 
 test("typing is shown to the other, and goes away by itself", async () => {
-  const { ada, bo } = await two();
+  const { ada, bo } = await company.two();
   await ada.page.getByLabel("Message", { exact: true }).pressSequentially("Let me see");
-  const shown = bo.page.getByText(`${ada.name} is typing`);
+  const shown = bo.page.locator("#typing").getByText(`${ada.name} is typing`);
   await shown.waitFor();
   assert.equal(await ada.page.locator("#typing").textContent(), "");
   await shown.waitFor({ state: "detached", timeout: 8000 }).catch(async () => {
@@ -163,28 +120,34 @@ test("typing is shown to the other, and goes away by itself", async () => {
   });
 });
 
-test("history is there on arrival, and older pages on request", async () => {
+test("history is there on arrival, and older pages on request or when scrolling up", async () => {
   const conversationId = unique("lobby");
-  const writer = await Peer.connect(unique("writer"), { transports: ["websocket"] });
+  const writer = await Peer.connect(unique("guest-writer"), { transports: ["websocket"] });
   await writer.join(conversationId);
   const lines = Array.from({ length: 120 }, (_, i) => `line ${i}`);
   await Promise.all(lines.map((line) => writer.send(conversationId, line)));
   await writer.arrived(conversationId, lines.length);
 
-  const ada = await arrive("ada");
+  const ada = await company.arrive("ada");
   await ada.enter(conversationId);
   await ada.sees("line 119");
   const older = ada.page.getByRole("button", { name: "Load older messages" });
-  for (const first of ["line 20", "line 0"]) {
-    await older.click();
-    await ada.sees(first);
-  }
+  assert.equal((await texts(ada))[0], "line 70");
+  await older.click();
+  await ada.sees("line 20");
+  // What is being read stays where it is while earlier messages come in above it.
+  const top = () => ada.rows("line 20").evaluate((row) => row.getBoundingClientRect().top);
+  await ada.page.locator("#scroll").evaluate((scroll) => { scroll.scrollTop = 100; });
+  const before = await top();
+  await ada.sees("line 0");
+  assert.ok(Math.abs((await top()) - before) < 2, "the view jumped");
   await eventually("the beginning", async () => !(await older.isVisible()));
+  await ada.page.getByText("The beginning").waitFor();
   assert.deepEqual(await texts(ada), lines);
 });
 
 test("a reload keeps name, conversation and messages", async () => {
-  const { ada, bo } = await two();
+  const { ada, bo } = await company.two();
   await ada.say("before");
   await bo.sees("before");
   await ada.page.reload();
@@ -196,14 +159,14 @@ test("a reload keeps name, conversation and messages", async () => {
 });
 
 test("a message posted over REST appears on the page", async () => {
-  const { ada, conversationId } = await two();
+  const { ada, conversationId } = await company.two();
   const json = { conversationId, content: "by post" };
-  await rest("/api/messages", { method: "POST", user: unique("backend"), json });
+  await rest("/api/messages", { method: "POST", user: unique("guest-backend"), json });
   await ada.sees("by post");
 });
 
 test("another conversation is another hash", async () => {
-  const { ada, bo } = await two();
+  const { ada, bo } = await company.two();
   await ada.say("here");
   await bo.sees("here");
   const other = unique("elsewhere");
@@ -217,12 +180,9 @@ test("another conversation is another hash", async () => {
 });
 
 test("the keyboard alone is enough", async () => {
-  const ada = await arrive("ada");
-  await ada.page.goto(`${url}/`);
+  const ada = await company.arrive("ada");
+  await ada.page.goto(`${url}/#${unique("lobby")}`);
   await ada.page.keyboard.type(ada.name);
-  await ada.page.keyboard.press("Tab");
-  await ada.page.keyboard.press("ControlOrMeta+a");
-  await ada.page.keyboard.type(unique("lobby"));
   await ada.page.keyboard.press("Enter");
   await ada.isShown("connected");
   await ada.page.keyboard.type("no mouse");
@@ -230,37 +190,92 @@ test("the keyboard alone is enough", async () => {
   await ada.page.keyboard.type("at all");
   await ada.page.keyboard.press("Enter");
   await ada.sees("no mouse\nat all");
+  // Back to the messages, to what can be done with one, and to the composer again.
+  const focused = () => ada.page.evaluate(() => {
+    const { activeElement: one } = document;
+    return one.getAttribute("aria-label") ?? (one.id || one.className);
+  });
   await ada.page.keyboard.press("Shift+Tab");
-  const focused = await ada.page.evaluate(() => document.activeElement.getAttribute("aria-label"));
-  assert.equal(focused, "Messages");
+  assert.equal(await focused(), "Delete");
+  await ada.page.keyboard.press("ArrowUp");
+  assert.match(await focused(), /^message own/);
+  await ada.page.keyboard.press("Tab");
+  assert.equal(await focused(), "React");
+  await ada.page.keyboard.press("Enter");
+  assert.match(await focused(), /^React with/);
+  await ada.page.keyboard.press("ArrowRight");
+  await ada.page.keyboard.press("Enter");
+  await ada.page.locator(".chip-button[aria-pressed=true]").waitFor();
+  await ada.page.keyboard.press("Escape");
+  assert.equal(await focused(), "text");
+  // The last message is changed with the arrow key, and left alone with Escape.
+  await ada.page.keyboard.press("ArrowUp");
+  await ada.page.getByText("Editing").waitFor();
+  await ada.page.keyboard.press("Escape");
+  assert.equal(await ada.page.locator("#text").inputValue(), "");
+  // A dialog opens and closes, and gives the focus back.
+  await ada.page.getByRole("button", { name: "New conversation" }).focus();
+  await ada.page.keyboard.press("Enter");
+  assert.equal(await focused(), "create-person");
+  await ada.page.keyboard.press("Escape");
+  assert.equal(await focused(), "New conversation");
 });
 
-test("a phone's width is enough, light and dark", async () => {
-  for (const colorScheme of ["light", "dark"]) {
-    const { ada, bo } = await two({ ...PHONE, colorScheme });
-    await bo.say(`https://example.org/${"long/".repeat(60)}`);
-    await bo.say("x".repeat(300));
-    await ada.say("ok");
-    await bo.sees("ok");
-    for (const visitor of [ada, bo]) {
-      assert.ok((await visitor.overflow()) <= 0, `${visitor.name} scrolls sideways`);
-      const shot = await visitor.page.screenshot();
-      assert.ok(shot.length > 5000, "a screenshot shows something");
-      const send = await visitor.page.getByRole("button", { name: "Send" }).boundingBox();
-      assert.ok(send.x + send.width <= 360 && send.width >= 40, "the send button is in reach");
-    }
-    const door = await arrive("door", { ...PHONE, colorScheme });
-    await door.page.goto(`${url}/`);
-    assert.ok((await door.overflow()) <= 0, "the door scrolls sideways");
-  }
+test("who sends too fast is told how long to wait, and the message goes out by itself", async () => {
+  const { ada, bo, link } = await twoWithLink();
+  let refused = 0;
+  link.rewrite = (frame) => {
+    // The ack of the first attempt; the retry carries the same id and is the same message.
+    if (refused > 0 || !/^43\d+\[{"ok":true,"id"/.test(frame)) return frame;
+    refused += 1;
+    const error = { code: "rate_limited", message: "too many messages", retryAfterMs: 1500 };
+    return frame.match(/^43\d+/)[0] + JSON.stringify([{ ok: false, error }]);
+  };
+  await ada.say("in a hurry");
+  await ada.isTold("That was too much at once. Sending goes on in 2 s.");
+  await bo.sees("in a hurry");
+  await ada.sees("in a hurry");
+  await eventually("nothing pending", async () => (await ada.pending()).length === 0);
+  assert.equal(refused, 1);
+  assert.deepEqual(await texts(bo), ["in a hurry"]);
+  assert.deepEqual(await texts(ada), ["in a hurry"]);
 });
 
-test("every field and button has a name", async () => {
-  const { ada } = await two();
-  const nameless = await ada.page.evaluate(() =>
-    [...document.querySelectorAll("button, input, textarea, section")]
-      .filter((one) => !one.labels?.length && !one.getAttribute("aria-label") && !one.textContent.trim())
-      .map((one) => one.id || one.outerHTML.slice(0, 60)),
-  );
-  assert.deepEqual(nameless, []);
+test("a message that is refused for good waits for a decision", async () => {
+  const { ada, bo } = await company.two();
+  await ada.page.locator("#text").evaluate((field) => field.removeAttribute("maxlength"));
+  await ada.say("x".repeat(20_000));
+  await ada.page.getByText("Not sent:").waitFor();
+  await ada.page.getByRole("button", { name: "Discard" }).click();
+  await ada.page.getByText("Not sent:").waitFor({ state: "detached" });
+  await ada.say("short");
+  await bo.sees("short");
+  assert.deepEqual(await texts(ada), ["short"]);
+});
+
+test("what works less well is told for as long as it lasts", async () => {
+  const { ada, link } = await twoWithLink();
+  const since = new Date(Date.now() - 300_000).toISOString();
+  link.toPage("degraded", { what: "archive", since });
+  const banner = ada.page.locator("#degraded");
+  await banner.getByText(/archive has trouble since 5 minutes ago/).waitFor();
+  link.toPage("degraded", { what: "archive", since, until: new Date().toISOString() });
+  await banner.waitFor({ state: "hidden" });
+});
+
+test("a lost connection is shown, and what is written meanwhile is sent when it is back", async () => {
+  const { ada, bo, link } = await twoWithLink();
+  ada.allows(/WebSocket/);
+  link.isDown = true;
+  await link.cut();
+  await ada.isShown("reconnecting");
+  await ada.page.locator("#strip").getByText(/Reconnecting/).waitFor();
+  await ada.say("written in the dark");
+  assert.deepEqual(await ada.pending(), ["written in the dark"]);
+  link.isDown = false;
+  await ada.page.getByRole("button", { name: "Try now" }).click();
+  await ada.isTold("Resumed.");
+  await bo.sees("written in the dark");
+  await ada.page.locator("#strip").waitFor({ state: "hidden" });
+  assert.deepEqual(await texts(ada), ["written in the dark"]);
 });
