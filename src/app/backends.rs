@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use crate::accounts::Accounts;
+use crate::accounts::{self, Accounts};
 use crate::archive::Archive;
 use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
@@ -108,7 +108,12 @@ impl Backends {
         let history = History::new(timeline.clone(), archive.clone(), vocabulary.clone());
         let store = Store::sqlite(&database);
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
-        let accounts = Accounts::new(authenticator.clone(), store.clone(), bus.clone());
+        let accounts = Accounts::new(
+            authenticator.clone(),
+            directory.clone(),
+            bus.clone(),
+            account_options(config),
+        );
         Ok(Self {
             store,
             directory,
@@ -175,6 +180,7 @@ impl Backends {
         );
         tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
         tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
+        tasks.spawn(TaskKind::Sweeper, self.accounts.clone().keep_clean());
         let stop = drain.clone();
         tasks.spawn(
             TaskKind::Sweeper,
@@ -244,6 +250,18 @@ fn node(config: &Config) -> NodeId {
     config.node.clone().unwrap_or_else(|| {
         NodeId::parse(&crate::server::random_token()).expect("a token is a valid node id")
     })
+}
+
+fn account_options(config: &Config) -> accounts::Options {
+    let edge = &config.edge;
+    let is_plain = edge.tls.certificate.is_none();
+    accounts::Options {
+        passwords: config.auth.passwords.clone(),
+        session_ttl: config.auth.session_ttl.get(),
+        may_sign_up: config.auth.sign_up,
+        // Browsers keep cookies for encrypted connections from plain ones, also on this machine.
+        is_secure: !(is_plain && edge.listen.ip().to_canonical().is_loopback()),
+    }
 }
 
 fn log_options(config: &Config) -> eventlog::Options {
