@@ -155,7 +155,7 @@ impl Backends {
             vocabulary: self.vocabulary.clone(),
             node: self.node.clone(),
         };
-        let archiver = Archiver::new(parts, self.archiving.clone());
+        let archiver = Archiver::new(parts, self.archiving.clone()).telling(self.directory.clone());
         let retention = Retention::new(self.log.clone(), self.retention);
         tasks.spawn(
             TaskKind::Pump,
