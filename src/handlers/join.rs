@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Context, Session, now, reply};
+use crate::delivery::fanout::rooms_counted;
 use crate::delivery::history::{Missed, Shown};
 use crate::server::{Ack, Event, Json, Namespace, Socket};
 use crate::telemetry::metrics;
@@ -82,7 +83,7 @@ async fn try_join(
     directory.may_join(&session.identity, &room).await?;
     let member = socket.member();
     let was_member = member.is_in(room.as_str());
-    if !was_member && member.room_count() >= context.rooms_max {
+    if !was_member && rooms_counted(member) >= context.rooms_max {
         let message = format!(
             "a socket may be in {} rooms; leave one first",
             context.rooms_max

@@ -72,6 +72,8 @@ kinds! {
     LogWriter = "log_writer", Wait, ShutDown;
     /// Takes what is in the timelines to the archive.
     Archiver = "archiver", Wait, ShutDown;
+    /// Tells who came and went.
+    Presence = "presence", Wait, ShutDown;
     /// Does something again and again that can be left undone: pings, expiries, counters.
     Sweeper = "sweeper", Abort, ShutDown;
     /// Looks whether certificate files changed.
