@@ -19,9 +19,9 @@ use crate::config;
 use crate::types::{Code, Problem, Secret};
 
 /// Shorter ones are guessed.
-pub(super) const BYTES_MIN: usize = 8;
+pub(super) const CHARS_MIN: usize = 8;
 /// Longer ones only cost time.
-pub(super) const BYTES_MAX: usize = 128;
+pub(super) const CHARS_MAX: usize = 128;
 /// When to come back after a refusal.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 

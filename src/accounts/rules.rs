@@ -1,13 +1,13 @@
 //! What an account may be made of. Pure.
 
 use super::SignUp;
-use super::password::{BYTES_MAX, BYTES_MIN};
+use super::password::{CHARS_MAX, CHARS_MIN};
 use crate::types::{Problem, Secret, UserId};
 
 /// RFC 5321 section 4.5.3.1 allows no longer address, nor a longer part before the `@`.
 const EMAIL_BYTES_MAX: usize = 254;
 const LOCAL_BYTES_MAX: usize = 64;
-const NAME_CHARS_MAX: usize = 100;
+const NAME_CHARS_MAX: usize = 128;
 const ID_BYTES_MAX: usize = 64;
 /// What the rest of a profile may take, as JSON text.
 const ATTRIBUTES_BYTES_MAX: usize = 16 << 10;
@@ -35,12 +35,12 @@ pub(super) fn email(text: &str) -> Result<String, Problem> {
 
 /// A password that may be set.
 pub(super) fn password(password: &Secret<String>) -> Result<(), Problem> {
-    let length = password.reveal().len();
-    if (BYTES_MIN..=BYTES_MAX).contains(&length) {
+    let length = password.reveal().chars().count();
+    if (CHARS_MIN..=CHARS_MAX).contains(&length) {
         return Ok(());
     }
     let message =
-        format!("password is {length} bytes, allowed are {BYTES_MIN} to {BYTES_MAX}");
+        format!("password is {length} characters, allowed are {CHARS_MIN} to {CHARS_MAX}");
     Err(Problem::field("password", message))
 }
 
@@ -96,8 +96,16 @@ mod tests {
 
     #[test]
     fn addresses_are_stored_in_one_way() {
-        assert_eq!(email("  Ada.Lovelace@Example.COM ").unwrap(), "ada.lovelace@example.com");
-        for good in ["a@b", "a+b@c.d", "ö@exämple.de", &format!("{}@b", "a".repeat(64))] {
+        assert_eq!(
+            email("  Ada.Lovelace@Example.COM ").unwrap(),
+            "ada.lovelace@example.com"
+        );
+        for good in [
+            "a@b",
+            "a+b@c.d",
+            "ö@exämple.de",
+            &format!("{}@b", "a".repeat(64)),
+        ] {
             assert!(email(good).is_ok(), "{good}");
         }
         let long = format!("{}@b", "a".repeat(65));
@@ -106,7 +114,11 @@ mod tests {
             "", "@", "a@", "@b", "a", "a@b@c", "a b@c", "a@b..c", "a@.b", "a@b.", "a@-b", "<a@b>",
             "a\n@b", "a@b\0", "a,b@c", &long, &longer,
         ] {
-            assert_eq!(email(bad).unwrap_err().field.as_deref(), Some("email"), "{bad:?}");
+            assert_eq!(
+                email(bad).unwrap_err().field.as_deref(),
+                Some("email"),
+                "{bad:?}"
+            );
         }
     }
 
@@ -121,8 +133,15 @@ mod tests {
     #[test]
     fn names_and_ids_are_ones_that_can_be_shown() {
         assert_eq!(name(" Ada ").unwrap(), "Ada");
-        assert!(name("Ada\u{7}").is_err() && name("  ").is_err() && name(&"x".repeat(101)).is_err());
-        for (text, is_good) in [("ada-1_b.c", true), ("a:b", false), ("a b", false), ("ä", false)] {
+        assert!(
+            name("Ada\u{7}").is_err() && name("  ").is_err() && name(&"x".repeat(129)).is_err()
+        );
+        for (text, is_good) in [
+            ("ada-1_b.c", true),
+            ("a:b", false),
+            ("a b", false),
+            ("ä", false),
+        ] {
             assert_eq!(id(&UserId::parse(text).unwrap()).is_ok(), is_good, "{text}");
         }
     }

@@ -7,6 +7,7 @@
 mod accounts;
 mod connections;
 mod conversations;
+mod cookies;
 mod courses;
 mod development;
 mod events;
@@ -17,6 +18,7 @@ mod notifications;
 mod openapi;
 mod presence;
 mod problem;
+mod profile;
 mod records;
 mod request;
 mod routes;
@@ -116,6 +118,10 @@ impl Api {
             Ok(problem::method_not_allowed(known.methods))
         } else if request::is_other_media(&request) {
             Ok(problem::unsupported_media())
+        } else if let Err(problem) =
+            self.guard((request.method(), known.template), request.headers())
+        {
+            Err(problem)
         } else {
             self.once(request, client, segments).await
         }
@@ -175,27 +181,16 @@ impl Api {
     }
 
     async fn identify(&self, headers: &http::HeaderMap) -> Result<Identity, Problem> {
-        let authorization = headers
-            .get(http::header::AUTHORIZATION)
-            .and_then(|v| v.to_str().ok());
-        // HTTP/2 may carry each cookie in a header of its own: RFC 9113 section 8.2.3.
-        let cookies = headers
-            .get_all(http::header::COOKIE)
-            .iter()
-            .filter_map(|v| v.to_str().ok());
-        let cookies = cookies.collect::<Vec<_>>().join("; ");
-        let cookie = Some(cookies.as_str()).filter(|cookies| !cookies.is_empty());
-        let credentials = crate::auth::Credentials {
-            auth: None,
-            authorization,
-            cookie,
-        };
+        let cookies = cookies::joined(headers);
+        let credentials = cookies::credentials(headers, cookies.as_deref());
         let now = std::time::SystemTime::now().into();
-        Ok(self
+        let identity = self
             .context
             .authenticator
             .authenticate(&credentials, now)
-            .await?)
+            .await?;
+        self.context.accounts.check(&identity, now).await?;
+        Ok(identity)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use crate::accounts::Accounts;
+use crate::accounts::{self, Accounts};
 use crate::archive::Archive;
 use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
@@ -116,7 +116,12 @@ impl Backends {
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
         let presence = Presence::memory(config.presence.grace.get());
         let crowds = Crowds::new(store.clone(), presence.clone(), bus.clone());
-        let accounts = Accounts::new(authenticator.clone(), store.clone(), bus.clone());
+        let accounts = Accounts::new(
+            authenticator.clone(),
+            directory.clone(),
+            bus.clone(),
+            account_options(config),
+        );
         Ok(Self {
             store,
             directory,
@@ -160,7 +165,7 @@ impl Backends {
             vocabulary: self.vocabulary.clone(),
             node: self.node.clone(),
         };
-        let archiver = Archiver::new(parts, self.archiving.clone());
+        let archiver = Archiver::new(parts, self.archiving.clone()).telling(self.directory.clone());
         let retention = Retention::new(self.log.clone(), self.retention);
         tasks.spawn(
             TaskKind::Pump,
@@ -190,6 +195,7 @@ impl Backends {
         );
         tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
         tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
+        tasks.spawn(TaskKind::Sweeper, self.accounts.clone().keep_clean());
         let stop = drain.clone();
         tasks.spawn(
             TaskKind::Sweeper,
@@ -272,6 +278,18 @@ fn node(config: &Config) -> NodeId {
     config.node.clone().unwrap_or_else(|| {
         NodeId::parse(&crate::server::random_token()).expect("a token is a valid node id")
     })
+}
+
+fn account_options(config: &Config) -> accounts::Options {
+    let edge = &config.edge;
+    let is_plain = edge.tls.certificate.is_none();
+    accounts::Options {
+        passwords: config.auth.passwords.clone(),
+        session_ttl: config.auth.session_ttl.get(),
+        may_sign_up: config.auth.sign_up,
+        // Browsers keep cookies for encrypted connections from plain ones, also on this machine.
+        is_secure: !(is_plain && edge.listen.ip().to_canonical().is_loopback()),
+    }
 }
 
 fn log_options(config: &Config) -> eventlog::Options {

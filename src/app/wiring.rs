@@ -42,6 +42,7 @@ pub(super) fn parts(
     let page_max = config.archive.page_max;
     let (bus, capacity) = (backends.bus.clone(), config.rooms.bus_queue);
     let vocabulary = backends.vocabulary.clone();
+    let watched = Arc::clone(&context);
     Ok(Parts {
         server,
         edge: config.edge.clone(),
@@ -68,6 +69,8 @@ pub(super) fn parts(
             let (port, stream) = bus.attach(capacity);
             let fanout = Fanout::new(Rc::clone(local.hub()), port, vocabulary.clone());
             local.provide(Rc::clone(&fanout));
+            let watch = handlers::Watch::install(&watched, local, &fanout);
+            drop(tokio::task::spawn_local(async move { watch.run().await }));
             drop(tokio::task::spawn_local(
                 async move { fanout.run(stream).await },
             ));
@@ -102,6 +105,7 @@ fn context(config: &Config, backends: &Backends) -> Context {
 fn rules(section: &config::Limits) -> Rules {
     Rules {
         api: section.api.into(),
+        services: section.services.into(),
         login: section.login.into(),
         signup: section.signup.into(),
         other: section.other.into(),

@@ -194,6 +194,12 @@ impl Authenticator {
         Ok(Secret::new(issue::sign(secret.reveal(), &claims)))
     }
 
+    /// Whether there is something to sign tokens with.
+    #[must_use]
+    pub fn can_issue(&self) -> bool {
+        self.0.signing.is_some()
+    }
+
     /// The cookie in which browsers may send the token.
     #[must_use]
     pub fn cookie(&self) -> Option<&str> {

@@ -209,6 +209,29 @@ where
         }
     }
 
+    /// What is kept under a key, good or not. Not counted as a read.
+    #[must_use]
+    pub fn peek(&self, key: &str) -> Option<V> {
+        self.0.kept.get(key).map(|entry| entry.value)
+    }
+
+    /// Ends a value's time: whoever asks from now on gets what is loaded after this, and the old
+    /// value only while the store does not answer.
+    pub fn expire(&self, key: &str) {
+        let mut flights = self.0.flights();
+        let Some(mut entry) = self.0.kept.get(key) else {
+            return;
+        };
+        let now = Instant::now();
+        // One that has expired is being loaded, or the store is left in peace for a moment.
+        if entry.is_stale || now >= entry.fresh_until {
+            return;
+        }
+        flights.under_way.remove(key);
+        entry.fresh_until = now;
+        self.0.kept.insert(Arc::from(key), entry);
+    }
+
     /// Forgets a key. Call it after the change is in the store.
     pub fn forget(&self, key: &str) {
         let mut flights = self.0.flights();
@@ -551,6 +574,25 @@ mod tests {
         assert!(Box::pin(first).now_or_never().is_none());
         assert!(cache.0.flights().under_way.is_empty());
         assert_eq!(get(&cache, Ok(Some(1))).await.0, Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_expired_is_loaded_again_and_served_only_when_that_fails() {
+        let cache = cache();
+        let one = cache.get_with("k", || async { Ok(Some(1)) }).await.unwrap();
+        assert_eq!((one.value, cache.peek("k")), (Some(1), Some(Some(1))));
+        cache.expire("k");
+        let old = cache.get_with("k", || async { Err("away") }).await.unwrap();
+        assert_eq!((old.value, old.is_stale), (Some(1), true));
+        // The store is left in peace for a moment, whatever else expires.
+        cache.expire("k");
+        let old = cache.get_with("k", || async { Ok(Some(2)) }).await.unwrap();
+        assert_eq!((old.value, old.is_stale), (Some(1), true));
+        tokio::time::advance(RETRY_AFTER).await;
+        let new = cache.get_with("k", || async { Ok(Some(3)) }).await.unwrap();
+        assert_eq!((new.value, new.is_stale), (Some(3), false));
+        cache.expire("nothing");
+        assert_eq!(cache.peek("nothing"), None);
     }
 
     #[tokio::test]

@@ -354,8 +354,11 @@ fn query(statement: &Statement) -> sqlx::query::Query<'_, sqlx::Sqlite, SqliteAr
 fn values(row: &SqliteRow) -> Result<Row, sqlx::Error> {
     let value = |index| {
         let raw = row.try_get_raw(index)?;
+        // The type of a NULL is told as that of its column.
+        if raw.is_null() {
+            return Ok(Value::Null);
+        }
         Ok(match raw.type_info().name() {
-            "NULL" => Value::Null,
             "INTEGER" => Value::Integer(row.try_get_unchecked(index)?),
             _ => Value::Text(row.try_get_unchecked(index)?),
         })

@@ -3,6 +3,7 @@
 //! A consumer group of its own: when the archive is slow or away, nothing waits but this. Rows are
 //! upserted, so that what is read twice is there once.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use super::bury::bury;
 use super::route::Fault;
 use super::{TIMELINE_TOPIC, meter};
 use crate::archive::{Archive, Row};
+use crate::directory::Directory;
 use crate::eventlog::{Consumer, Error, EventLog, Record};
 use crate::events::{Envelope, Vocabulary};
 use crate::store::project;
 use crate::timeline::Entry;
-use crate::types::NodeId;
+use crate::types::{ConversationId, NodeId};
 
 /// The consumer group of all archivers.
 pub const GROUP: &str = "archive";
@@ -45,13 +47,25 @@ impl Default for Options {
 }
 
 /// Moves settled events into the archive.
-#[derive(Debug)]
 pub struct Archiver {
     log: EventLog,
     archive: Archive,
     vocabulary: Vocabulary,
     node: NodeId,
     options: Options,
+    directory: Option<Directory>,
+}
+
+/// What lists of conversations show of them.
+const LISTED: [&str; 3] = ["MESSAGE_SENT", "MESSAGE_EDITED", "MESSAGE_DELETED"];
+
+/// The conversations whose entry in lists these events change.
+fn active(rows: &[Row]) -> BTreeSet<ConversationId> {
+    let listed = rows.iter().filter(|row| LISTED.contains(&&*row.kind));
+    listed
+        .filter_map(|row| row.room.as_str().strip_prefix("conversation:"))
+        .filter_map(|id| ConversationId::parse(id).ok())
+        .collect()
 }
 
 /// What an archiver works with.
@@ -77,6 +91,16 @@ impl Archiver {
             vocabulary: parts.vocabulary,
             node: parts.node,
             options,
+            directory: None,
+        }
+    }
+
+    /// The same, that says which conversations have new messages in the store.
+    #[must_use]
+    pub fn telling(self, directory: Directory) -> Self {
+        Self {
+            directory: Some(directory),
+            ..self
         }
     }
 
@@ -137,6 +161,7 @@ impl Archiver {
         for (record, fault) in faults {
             bury(&self.log, &self.node, record, &fault).await?;
         }
+        let active = active(&rows);
         let mut backoff = Backoff::default();
         loop {
             let statements = project::batch(&self.vocabulary.current(), &rows);
@@ -149,6 +174,11 @@ impl Archiver {
             tracing::warn!(%error, "the archive could not be written; trying again");
             backoff.wait().await;
             rows = read(&records).0;
+        }
+        if let Some(directory) = &self.directory {
+            for conversation in &active {
+                directory.conversation_active(conversation);
+            }
         }
         for record in &records {
             consumer.store(&record.topic, record.partition, record.offset + 1);

@@ -59,7 +59,7 @@ caches! {
     /// By conversation: its members, as many as are ever told of one event.
     members: Arc<[UserId]>, |members| members.is_empty();
     /// By user.
-    lists: Arc<Vec<Listed>>, |_| false;
+    lists: Arc<List>, |_| false;
     /// By [`pair`] of conversation and user.
     roles: Option<Role>, Option::is_none;
     /// By user.
@@ -68,6 +68,14 @@ caches! {
     visibility: bool, |is_visible| !is_visible;
     /// By [`pair`] of kind and id.
     records: Option<Arc<Record>>, Option::is_none;
+}
+
+/// The first page of a user's conversations.
+pub(super) struct List {
+    /// The page.
+    pub(super) page: Arc<Vec<Listed>>,
+    /// When it was read, by the clock of conversations' activity.
+    pub(super) read_at: u64,
 }
 
 /// Two ids as one key. Ids hold no control characters, so no two pairs have one key.

@@ -11,6 +11,8 @@ use crate::types::{ConversationId, UserId};
 
 /// Not a cache's name: all pairs of a user.
 const VISIBILITY: &str = "visibility";
+/// Not a cache's name: all lists that a conversation is in.
+const ACTIVITY: &str = "activity";
 
 impl Directory {
     /// A user's account changed.
@@ -61,6 +63,11 @@ impl Directory {
         }
     }
 
+    /// Messages of a conversation are new in the store, or other than they were.
+    pub fn conversation_active(&self, id: &ConversationId) {
+        self.changed(ACTIVITY, id.as_str());
+    }
+
     /// A user's courses or buildings changed.
     pub fn groups_changed(&self, user: &UserId) {
         self.changed("groups", user.as_str());
@@ -80,10 +87,10 @@ impl Directory {
 
     /// Another node says: forget this.
     pub fn forget(&self, cache: &str, key: &str) {
-        if cache == VISIBILITY {
-            self.0.stamps.renew(key);
-        } else {
-            self.0.caches.forget(cache, key);
+        match cache {
+            VISIBILITY => self.0.stamps.renew(key),
+            ACTIVITY => self.0.activity.changed(key),
+            _ => self.0.caches.forget(cache, key),
         }
     }
 

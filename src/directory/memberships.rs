@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::caches::pair;
+use super::caches::{List, pair};
 use super::{Directory, Found};
 use crate::store::{self, Conversation, Listed, Role};
 use crate::types::{ConversationId, RoomName, UserId};
@@ -33,9 +33,21 @@ impl Directory {
         user: &UserId,
     ) -> Result<Found<Arc<Vec<Listed>>>, store::Error> {
         self.0.active.note(user);
-        let load = || self.load_list(user);
-        let found = self.0.caches.lists.get_with(user.as_str(), load).await?;
-        Ok(found.into())
+        let (lists, key) = (&self.0.caches.lists, user.as_str());
+        if lists.peek(key).is_some_and(|list| self.is_outdated(&list)) {
+            lists.expire(key);
+        }
+        let found = lists.get_with(key, || self.load_list(user)).await?;
+        Ok(Found {
+            value: Arc::clone(&found.value.page),
+            is_stale: found.is_stale,
+        })
+    }
+
+    /// Whether something was said in one of the conversations since the list was read.
+    fn is_outdated(&self, list: &List) -> bool {
+        let mut ids = list.page.iter().map(|listed| &listed.conversation.id);
+        ids.any(|id| self.0.activity.is_newer(id.as_str(), list.read_at))
     }
 
     /// The members of a conversation by id, at most [`MEMBERS_MAX`].
@@ -91,11 +103,13 @@ impl Directory {
     pub(super) fn load_list(
         &self,
         user: &UserId,
-    ) -> impl Future<Output = Result<Arc<Vec<Listed>>, store::Error>> + Send + 'static {
+    ) -> impl Future<Output = Result<Arc<List>, store::Error>> + Send + 'static {
         let (store, user) = (self.0.store.clone(), user.clone());
+        let read_at = self.0.activity.now();
         async move {
-            let list = store.conversations_of(&user, None, LIST_MAX).await?;
-            Ok(Arc::new(list))
+            let page = store.conversations_of(&user, None, LIST_MAX).await?;
+            let page = Arc::new(page);
+            Ok(Arc::new(List { page, read_at }))
         }
     }
 

@@ -7,6 +7,7 @@
 //! Not here: writing (callers use the store, then say what changed), and messages.
 
 mod access;
+mod activity;
 mod caches;
 mod changes;
 mod memberships;
@@ -15,6 +16,9 @@ mod records;
 mod visibility;
 mod warm;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::backend::cache::Cached;
@@ -22,6 +26,7 @@ use crate::cluster::bus::Bus;
 use crate::config;
 use crate::store::Store;
 
+use activity::Activity;
 use caches::Caches;
 use visibility::Stamps;
 use warm::Active;
@@ -55,6 +60,7 @@ struct Inner {
     bus: Bus,
     caches: Caches,
     stamps: Stamps,
+    activity: Activity,
     active: Active,
     warm_every: std::time::Duration,
 }
@@ -74,6 +80,7 @@ impl Directory {
             bus,
             caches: Caches::new(section),
             stamps: Stamps::default(),
+            activity: Activity::default(),
             active: Active::default(),
             warm_every: section.warm_every.get(),
         }))

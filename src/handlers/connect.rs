@@ -1,16 +1,28 @@
 //! CONNECT: who is this, and the rooms everybody is in.
+//!
+//! A socket is in its own rooms before its CONNECT is answered, so that nothing that comes to them
+//! after the answer is missed. What comes to them before it waits behind it. Revocation may
+//! overtake: a login is asked about once more when its socket can be found by it.
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
+use super::watch::{Watch, end_if_refused};
 use super::{Context, Session, now, presence};
-use crate::auth::Credentials;
-use crate::delivery::fanout::Fanout;
+use crate::auth::{Credentials, Identity};
+use crate::delivery::fanout::{Fanout, token_room, user_room};
 use crate::server::{ConnectError, Namespace, Socket};
 use crate::telemetry::metrics;
 use crate::types::{Code, Problem, RoomName};
+
+/// Rooms that a socket is put into by itself; more courses than that are joined on request.
+const OWN_ROOMS_MAX: usize = 64;
+/// How long the bus may take to confirm the subscriptions.
+const ATTACH_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     let asked = Arc::clone(context);
@@ -22,11 +34,8 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
                 .map_err(refusal)
         }
     });
-    let entered = Arc::clone(context);
-    namespace.on_connect(move |socket| {
-        presence::came(&entered, socket);
-        join_own_rooms(socket);
-    });
+    let came = Arc::clone(context);
+    namespace.on_connect(move |socket| entered(&came, socket));
     let context = Arc::clone(context);
     namespace.on_disconnecting(move |socket, reason| {
         presence::went(&context, socket, reason);
@@ -49,13 +58,84 @@ async fn enter(context: &Context, socket: &Socket, auth: Option<&RawValue>) -> R
         .authenticator
         .authenticate(&credentials, now())
         .await?;
+    context.accounts.check(&identity, now()).await?;
     let fanout = socket
         .local()
         .part::<Fanout>()
         .ok_or_else(|| Problem::new(Code::Unavailable, "this node is starting; try again"))?;
+    let rooms = own_rooms(context, &identity).await?;
     tracing::debug!(socket = %socket.id(), user = %identity.user(), "connected");
-    socket.set_data(Session::new(identity, fanout));
-    Ok(())
+    let by_token = identity.token_id().and_then(token_room);
+    socket.set_data(Session::new(identity, Rc::clone(&fanout)));
+    if !socket.admit() {
+        // It ended meanwhile: nobody reads the answer.
+        return Ok(());
+    }
+    if let Some(room) = by_token {
+        socket.join(&room);
+    }
+    attach(context, socket, (&fanout, &rooms)).await
+}
+
+/// Puts a socket into rooms, at a place in each one's stream. Nothing to catch up: a socket that
+/// just came has missed nothing of them.
+async fn attach(
+    context: &Context,
+    socket: &Socket,
+    (fanout, rooms): (&Fanout, &[RoomName]),
+) -> Result<(), Problem> {
+    let attaching = rooms.iter().map(|room| {
+        let shard = context.timeline.shard_of(room);
+        fanout.attach(socket, room, shard)
+    });
+    let attached = tokio::time::timeout(ATTACH_WITHIN, join_all(attaching)).await;
+    if attached.is_ok_and(|all| all.iter().all(Option::is_some)) {
+        return Ok(());
+    }
+    let message = "the user's rooms cannot be joined right now; try again";
+    Err(Problem::new(Code::Unavailable, message).retry_after(Duration::from_secs(1)))
+}
+
+/// The user's own room, the announcements for everybody, and the user's courses and buildings, by
+/// claim or by enrolment.
+async fn own_rooms(context: &Context, identity: &Identity) -> Result<Vec<RoomName>, Problem> {
+    let everybody = RoomName::parse("global:announcements").ok();
+    let mut rooms: Vec<_> = user_room(identity.user())
+        .into_iter()
+        .chain(everybody)
+        .collect();
+    let claimed = identity.rooms().iter().filter(|claim| is_one_group(claim));
+    rooms.extend(claimed.filter_map(|claim| RoomName::parse(claim).ok()));
+    for room in context.directory.groups_of(identity.user()).await?.iter() {
+        if !rooms.contains(room) {
+            rooms.push(room.clone());
+        }
+    }
+    rooms.truncate(OWN_ROOMS_MAX.min(context.rooms_max));
+    Ok(rooms)
+}
+
+/// Whether a claim names one course or building, and not a pattern of them.
+fn is_one_group(claim: &str) -> bool {
+    let is_group = claim.starts_with("course:") || claim.starts_with("building:");
+    is_group && !claim.contains('*')
+}
+
+/// The socket can be found by its token and user from now on.
+fn entered(context: &Arc<Context>, socket: &Socket) {
+    metrics::SOCKETS_OPEN.up();
+    let Some(session) = socket.data::<Session>() else {
+        return;
+    };
+    presence::came(context, socket);
+    if let Some(watch) = socket.local().part::<Watch>() {
+        watch.note(session.identity.expires_at());
+    }
+    let (context, socket) = (Arc::clone(context), socket.clone());
+    socket.clone().spawn(async move {
+        let checked = context.accounts.check(&session.identity, now()).await;
+        end_if_refused(&socket, checked);
+    });
 }
 
 fn refusal(problem: Problem) -> ConnectError {
@@ -66,24 +146,22 @@ fn refusal(problem: Problem) -> ConnectError {
     }
 }
 
-/// The user's own room and the announcements for everybody.
-fn join_own_rooms(socket: &Socket) {
-    metrics::SOCKETS_OPEN.up();
-    let Some(session) = socket.data::<Session>() else {
-        return;
-    };
-    let own = RoomName::parse(&format!("user:{}", session.identity.user()));
-    let everybody = RoomName::parse("global:announcements");
-    for room in [own, everybody].into_iter().flatten() {
-        let (socket, session) = (socket.clone(), Rc::clone(&session));
-        socket.clone().spawn(async move {
-            // Nothing to catch up: a socket that just came has missed nothing of these.
-            drop(
-                session
-                    .fanout
-                    .attach(&socket, &room, crate::types::ShardId(0))
-                    .await,
-            );
-        });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_claims_of_one_room_are_joined() {
+        for (claim, is_one) in [
+            ("course:bio-101", true),
+            ("building:7", true),
+            ("course:*", false),
+            ("course:bio-*", false),
+            ("conversation:1", false),
+            ("user:bob", false),
+            ("*", false),
+        ] {
+            assert_eq!(is_one_group(claim), is_one, "{claim}");
+        }
     }
 }

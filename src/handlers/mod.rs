@@ -13,6 +13,7 @@ mod check;
 mod connect;
 pub mod connection;
 pub mod conversation;
+mod fact;
 mod fields;
 pub mod group;
 mod join;
@@ -27,6 +28,7 @@ pub mod reaction;
 pub mod read_cursor;
 mod reply;
 mod typing;
+mod watch;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -54,9 +56,11 @@ use crate::types::{Problem, Timestamp};
 
 pub(crate) use chain::{Chain, Turn};
 pub use check::{Sender, envelope, formed};
+pub use fact::Fact;
 pub use join::conversation as conversation_room;
 pub use message::Accepted;
 pub use reply::{problem_data, read};
+pub use watch::Watch;
 
 /// What handlers need; one for each node, shared by its workers.
 #[derive(Clone)]

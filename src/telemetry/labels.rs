@@ -331,6 +331,18 @@ label! {
 }
 
 label! {
+    /// How a login ended.
+    LoginOutcome = "outcome" {
+        /// The password was right.
+        Right = "right",
+        /// The address or the password was wrong.
+        Wrong = "wrong",
+        /// It could not be told: too many at once, or the store does not answer.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Why a token was not accepted.
     AuthFailure = "reason" {
         /// None was sent.

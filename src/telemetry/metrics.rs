@@ -7,7 +7,9 @@
 
 use super::family::{Count, Counter, Gauge, Histogram, Kind, LabelInfo, Level, Open, Sampled};
 use super::family::{Series, Values};
-use super::labels::{Applied, Attempt, AuthFailure, EngineIoError, Method, Packet, Refused, Route};
+use super::labels::{
+    Applied, Attempt, AuthFailure, EngineIoError, LoginOutcome, Method, Packet, Refused, Route,
+};
 use super::labels::{Status, Transport};
 use crate::types::{CloseReason, Code};
 
@@ -127,6 +129,8 @@ table! {
     HANDLERS_PAUSED: Counter = "vestibule_handlers_paused_total", "pauses";
     /// Tokens that were not accepted, by reason.
     AUTH_FAILURES: Counter<AuthFailure> = "vestibule_auth_failures_total", "tokens";
+    /// Logins with a password, by how they ended.
+    ACCOUNTS_LOGINS: Counter<LoginOutcome> = "vestibule_accounts_logins_total", "logins";
 
     /// Requests and events refused because somebody came too often, by limiter.
     LIMITS_REFUSED: Open<1, Count> = "vestibule_limits_refused_total", "requests", &[LIMITER];

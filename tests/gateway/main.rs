@@ -13,6 +13,7 @@
     reason = "tables are long, seeds are printed, and a test's future lives once"
 )]
 
+mod accounts;
 mod cli;
 mod clients;
 mod conformance;

@@ -71,7 +71,16 @@ const TYPES: &[(&str, &[&str])] = &[
             "ENGAGEMENT_RECORDED",
         ],
     ),
-    ("system-events", &["COURSE_ENROLLED"]),
+    (
+        "system-events",
+        &[
+            "COURSE_ENROLLED",
+            "CONVERSATION_CREATED",
+            "MEMBER_ADDED",
+            "MEMBER_REMOVED",
+            "MEMBER_CHANGED",
+        ],
+    ),
 ];
 
 #[test]
@@ -118,6 +127,7 @@ fn client_and_server_events_are_those_that_clients_know() {
         "connection:accepted",
         "connection:rejected",
         "connection:request",
+        "conversation:changed",
         "message:deleted",
         "message:edited",
         "message:new",

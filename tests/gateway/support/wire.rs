@@ -217,6 +217,13 @@ impl Response {
         })
     }
 
+    /// Every header of this name.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let pairs = self.head.lines().filter_map(|line| line.split_once(':'));
+        let named = pairs.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.trim()).collect()
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
