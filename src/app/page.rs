@@ -348,6 +348,7 @@ script touches is on one slot.
             login,
             signup,
             other,
+            services,
             events_per_socket,
             keys_max: _,
         } = Config::default().limits;
@@ -360,6 +361,7 @@ script touches is on one slot.
                 other,
                 "user and endpoint, or user and client event",
             ),
+            ("services", services, "service"),
             ("events_per_socket", events_per_socket, "socket"),
         ];
         for (name, rate, whom) in rows {
