@@ -8,10 +8,12 @@ use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
 use crate::cluster::bus::Bus;
 use crate::cluster::presence::Presence;
-use crate::config::{Config, Mode};
+use crate::config::{self, Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
+use crate::delivery::crowd::Crowds;
 use crate::delivery::effects::{self, Effects};
 use crate::delivery::history::History;
+use crate::delivery::presence::{self as announcing, Announcer};
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
 use crate::delivery::restore::Restore;
@@ -50,10 +52,14 @@ pub struct Backends {
     pub limits: Limits,
     /// Who is here.
     pub presence: Presence,
+    /// Large conversations whose presence somebody watches.
+    pub crowds: Crowds,
     /// Into the log.
     pub publisher: Publisher,
     /// Timeline and archive as one.
     pub history: History,
+    /// Whether everybody is told who is online.
+    pub is_presence_for_all: bool,
     database: Database,
     retention: std::time::Duration,
     archiving: archiving::Options,
@@ -74,6 +80,8 @@ impl Backends {
     }
 
     async fn embedded(config: &Config) -> anyhow::Result<Self> {
+        // The commonest mistakes are found before anything is written.
+        let vocabulary = Vocabulary::new(super::catalogue::load(&config.catalogue)?);
         let mut options = sql::Options::new(&config.data);
         options.linger = config.eventlog.group_commit.linger.get();
         let database = Database::open(options)
@@ -104,10 +112,11 @@ impl Backends {
             events = restored.entries,
             "timeline restored"
         );
-        let vocabulary = Vocabulary::builtin();
         let history = History::new(timeline.clone(), archive.clone(), vocabulary.clone());
         let store = Store::sqlite(&database);
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
+        let presence = Presence::memory(config.presence.grace.get());
+        let crowds = Crowds::new(store.clone(), presence.clone(), bus.clone());
         let accounts = Accounts::new(
             authenticator.clone(),
             directory.clone(),
@@ -119,7 +128,8 @@ impl Backends {
             directory,
             accounts,
             limits: limits(config),
-            presence: Presence::memory(config.presence.grace.get()),
+            presence,
+            crowds,
             node: node(config),
             publisher: Publisher::new(log.clone()),
             history,
@@ -129,6 +139,7 @@ impl Backends {
             timeline,
             bus,
             archive,
+            is_presence_for_all: config.presence.broadcast == config::Audience::All,
             database,
             retention: config.eventlog.retention.get(),
             archiving: archiving::Options {
@@ -178,6 +189,11 @@ impl Backends {
             TaskKind::Effects,
             guarded(drain.clone(), |stop| effects.run(stop)),
         );
+        let announcer = Announcer::new(self.telling());
+        tasks.spawn(
+            TaskKind::Presence,
+            guarded(drain.clone(), |stop| announcer.run(stop)),
+        );
         tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
         tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
         tasks.spawn(TaskKind::Sweeper, self.accounts.clone().keep_clean());
@@ -188,6 +204,19 @@ impl Backends {
                 stop.reached(Phase::Flushing).await;
             }),
         );
+    }
+
+    fn telling(&self) -> announcing::Parts {
+        announcing::Parts {
+            presence: self.presence.clone(),
+            crowds: self.crowds.clone(),
+            store: self.store.clone(),
+            publisher: self.publisher.clone(),
+            vocabulary: self.vocabulary.clone(),
+            bus: self.bus.clone(),
+            node: self.node.clone(),
+            is_for_all: self.is_presence_for_all,
+        }
     }
 
     /// Resolves when the pump has applied what the log held at start. Before that a room's top may be
