@@ -21,7 +21,8 @@ async function files() {
 
 test("each file has its type, its policy, and a tag that saves sending it again", async () => {
   for (const path of await files()) {
-    const response = await fetch(url + path);
+    const headers = { "accept-encoding": "identity" };
+    const response = await fetch(url + path, { headers });
     assert.equal(response.status, 200, path);
     const type = path === "/" ? "text/html; charset=utf-8" : TYPES[path.split(".").at(-1)];
     assert.equal(response.headers.get("content-type"), type, path);
@@ -34,9 +35,21 @@ test("each file has its type, its policy, and a tag that saves sending it again"
     const body = await response.text();
 
     const etag = response.headers.get("etag");
-    const again = await fetch(url + path, { headers: { "if-none-match": etag } });
+    const again = await fetch(url + path, { headers: { ...headers, "if-none-match": etag } });
     assert.equal(again.status, 304, path);
-    const head = await fetch(url + path, { method: "HEAD" });
+    const head = await fetch(url + path, { method: "HEAD", headers });
     assert.equal(Number(head.headers.get("content-length")), Buffer.byteLength(body), path);
   }
+});
+
+test("the page is light: packed, it takes less than many a picture", async () => {
+  let sent = 0;
+  for (const path of await files()) {
+    const headers = { "accept-encoding": "gzip" };
+    const packed = await fetch(url + path, { method: "HEAD", headers });
+    assert.equal(packed.headers.get("content-encoding"), "gzip", path);
+    assert.equal(packed.headers.get("vary"), "accept-encoding", path);
+    if (!path.includes("socket.io")) sent += Number(packed.headers.get("content-length"));
+  }
+  assert.ok(sent < 120 * 1024, `${sent} bytes`);
 });

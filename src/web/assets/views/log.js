@@ -71,8 +71,10 @@ export class Log {
     show(by("older"), conversation.hasOlder);
     show(by("beginning"), conversation.reachedBeginning);
     if (this.#isFollowing) this.toEnd();
-    else if (anchor?.row.isConnected) {
-      this.#scroll.scrollTop += anchor.row.getBoundingClientRect().top - anchor.top;
+    else if (anchor) {
+      // The row itself may have been drawn anew.
+      const row = this.#rows.get(anchor.key);
+      if (row) this.#scroll.scrollTop += row.getBoundingClientRect().top - anchor.top;
     }
   }
 
@@ -87,7 +89,7 @@ export class Log {
     const top = this.#scroll.getBoundingClientRect().top;
     for (const row of this.#list.querySelectorAll("li.message")) {
       const box = row.getBoundingClientRect();
-      if (box.bottom > top) return { row, top: box.top };
+      if (box.bottom > top) return { key: row.dataset.key, top: box.top };
     }
     return null;
   }
