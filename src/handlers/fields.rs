@@ -13,10 +13,7 @@ impl Fields {
     /// An event's argument.
     pub(super) fn of(event: &Event) -> Result<Self, Problem> {
         let data = reply::payload(event)?;
-        let object = reply::read(data.get());
-        object
-            .map(Self)
-            .map_err(|message| Problem::new(Code::Invalid, message))
+        reply::read(data.get()).map(Self)
     }
 
     /// Whether a member is there; `null` is not.

@@ -96,8 +96,7 @@ pub async fn send(
     sender: Sender<'_>,
     data: &RawValue,
 ) -> Result<QueuedPrivately, Problem> {
-    let request: Request =
-        reply::read(data.get()).map_err(|message| Problem::new(Code::Invalid, message))?;
+    let request: Request = reply::read(data.get())?;
     let to = UserId::parse(&request.to_user_id)
         .map_err(|error| Problem::field("toUserId", error.to_string()))?;
     let from = sender.identity.user();
