@@ -114,7 +114,8 @@ def made(bearer, path, body):
 def test_a_user_is_answered_as_described(tmp_path):
     account = {"email": f"{unique('ada')}@example.com", "password": "correct horse", "name": "Ada"}
     login = made(None, "/api/signup", account)
-    bearer, bo = login["token"], unique("bo")
+    other = {"email": f"{unique('bo')}@example.com", "password": "correct horse", "name": "Bo"}
+    bearer, bo = login["token"], made(None, "/api/signup", other)["user"]["id"]
     talk = made(bearer, "/api/conversations", {"title": "Talk", "members": [bo]})["id"]
     message = made(bearer, "/api/messages", {"conversationId": talk, "content": "hello"})["id"]
     request = made(bearer, "/api/connections", {"toUserId": bo})["requestId"]
