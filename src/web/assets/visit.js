@@ -69,6 +69,8 @@ export class Visit {
   async open(id) {
     const { store } = this;
     this.outgoing.stopTyping();
+    const left = store.conversation(store.current);
+    if (left && !left.isListed && !left.loaded) store.forget(left.id);
     store.current = id;
     if (id === null) return;
     const conversation = store.ensure(id);
