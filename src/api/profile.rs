@@ -129,16 +129,13 @@ impl Api {
         });
         // Of two changes in one millisecond each is an event when it says something else.
         let of = format!("{} {data}", user.updated_at);
-        for kind in ["PROFILE_UPDATED", "user.updated"] {
-            let fact = Fact {
-                kind,
-                user: &user.id,
-                of: &of,
-                data: &data,
-            };
-            self.context.announce(fact).await?;
-        }
-        Ok(())
+        let fact = Fact {
+            kind: "PROFILE_UPDATED",
+            user: &user.id,
+            of: &of,
+            data: &data,
+        };
+        self.context.announce(fact).await
     }
 
     pub(super) async fn user(&self, request: Request<Incoming>, id: &str) -> Answer {
