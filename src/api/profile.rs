@@ -150,7 +150,7 @@ impl Api {
                 kind: "PROFILE_VIEW_ANALYTICS",
                 user: identity.user(),
                 of: &random,
-                data: &json!({ "viewerId": identity.user(), "profileId": id }),
+                data: &json!({ "viewedUserId": id }),
             });
         }
         Ok(problem::json(&PublicUser::of(&user, found.is_stale)))
@@ -169,7 +169,11 @@ impl Api {
                 json => request::json(json)?,
             };
             // Without a time, for good.
-            Some(given.until.unwrap_or(Timestamp::from_millis(i64::MAX)))
+            Some(
+                given
+                    .until
+                    .unwrap_or_else(|| Timestamp::from_millis(i64::MAX)),
+            )
         };
         self.context.accounts.ban(&id, until, now()).await?;
         Ok(nothing())
