@@ -12,7 +12,7 @@ use crate::config::{self, Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
 use crate::delivery::crowd::Crowds;
 use crate::delivery::effects::{self, Effects};
-use crate::delivery::history::History;
+use crate::delivery::history::{self, History};
 use crate::delivery::presence::{self as announcing, Announcer};
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
@@ -111,8 +111,15 @@ impl Backends {
             "timeline restored"
         );
         let vocabulary = Vocabulary::builtin();
-        let history = History::new(timeline.clone(), archive.clone(), vocabulary.clone());
         let store = Store::sqlite(&database);
+        let publisher = Publisher::new(log.clone());
+        let history = History::new(history::Parts {
+            timeline: timeline.clone(),
+            archive: archive.clone(),
+            store: store.clone(),
+            vocabulary: vocabulary.clone(),
+            recent: publisher.recent().clone(),
+        });
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
         let presence = Presence::memory(config.presence.grace.get());
         let crowds = Crowds::new(store.clone(), presence.clone(), bus.clone());
@@ -130,7 +137,7 @@ impl Backends {
             presence,
             crowds,
             node: node(config),
-            publisher: Publisher::new(log.clone()),
+            publisher,
             history,
             vocabulary,
             authenticator,
