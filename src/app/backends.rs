@@ -80,6 +80,8 @@ impl Backends {
     }
 
     async fn embedded(config: &Config) -> anyhow::Result<Self> {
+        // The commonest mistakes are found before anything is written.
+        let vocabulary = Vocabulary::new(super::catalogue::load(&config.catalogue)?);
         let mut options = sql::Options::new(&config.data);
         options.linger = config.eventlog.group_commit.linger.get();
         let database = Database::open(options)
@@ -92,11 +94,6 @@ impl Backends {
         let log = EventLog::sql(&database, log_options(config)).await?;
         let archive = Archive::sql(&database);
         let timeline = Timeline::Memory(timeline::Memory::new(timeline_limits(config)));
-        let lookback = config
-            .timeline
-            .dedup_window
-            .get()
-            .max(config.timeline.ttl.get());
         let bus = Bus::memory();
         let restore = Restore {
             log: log.clone(),
@@ -104,13 +101,7 @@ impl Backends {
             timeline: timeline.clone(),
             bus: bus.clone(),
         };
-        let restored = restore.run(lookback).await?;
-        tracing::info!(
-            rooms = restored.rooms,
-            events = restored.entries,
-            "timeline restored"
-        );
-        let vocabulary = Vocabulary::builtin();
+        restored(config, restore).await?;
         let store = Store::sqlite(&database);
         let publisher = Publisher::new(log.clone());
         let history = History::new(history::Parts {
@@ -250,6 +241,16 @@ impl Backends {
 
 /// How often limits that are full again are forgotten.
 const LIMITS_SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Brings back what the timeline held.
+async fn restored(config: &Config, restore: Restore) -> anyhow::Result<()> {
+    let times = &config.timeline;
+    let lookback = times.dedup_window.get().max(times.ttl.get());
+    let restored = restore.run(lookback).await?;
+    let (rooms, events) = (restored.rooms, restored.entries);
+    tracing::info!(rooms, events, "timeline restored");
+    Ok(())
+}
 
 /// Runs a service until the drain flushes, which waits for it.
 async fn guarded<F: Future>(

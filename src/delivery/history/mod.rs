@@ -280,7 +280,7 @@ impl History {
             let catalogue = self.vocabulary.current();
             match view(&catalogue, &envelope, item.position) {
                 Ok(shown) => Ok(Some(shown)),
-                Err(ViewError::Hidden(_) | ViewError::UnknownType(_)) => Ok(None),
+                Err(ViewError::Hidden(_)) => Ok(None),
                 Err(error @ ViewError::Data { .. }) => Err(error.to_string()),
             }
         });
