@@ -8,10 +8,12 @@ use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
 use crate::cluster::bus::Bus;
 use crate::cluster::presence::Presence;
-use crate::config::{Config, Mode};
+use crate::config::{self, Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
+use crate::delivery::crowd::Crowds;
 use crate::delivery::effects::{self, Effects};
 use crate::delivery::history::{self, History};
+use crate::delivery::presence::{self as announcing, Announcer};
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
 use crate::delivery::restore::Restore;
@@ -20,7 +22,7 @@ use crate::eventlog::{self, EventLog, Retention};
 use crate::events::Vocabulary;
 use crate::lifecycle::{Drain, Phase, TaskKind, Tasks};
 use crate::limits::Limits;
-use crate::store::Store;
+use crate::store::{Store, Sweeper};
 use crate::timeline::{self, Timeline};
 use crate::types::NodeId;
 
@@ -50,10 +52,14 @@ pub struct Backends {
     pub limits: Limits,
     /// Who is here.
     pub presence: Presence,
+    /// Large conversations whose presence somebody watches.
+    pub crowds: Crowds,
     /// Into the log.
     pub publisher: Publisher,
     /// Timeline and archive as one.
     pub history: History,
+    /// Whether everybody is told who is online.
+    pub is_presence_for_all: bool,
     database: Database,
     retention: std::time::Duration,
     archiving: archiving::Options,
@@ -74,6 +80,8 @@ impl Backends {
     }
 
     async fn embedded(config: &Config) -> anyhow::Result<Self> {
+        // The commonest mistakes are found before anything is written.
+        let vocabulary = Vocabulary::new(super::catalogue::load(&config.catalogue)?);
         let mut options = sql::Options::new(&config.data);
         options.linger = config.eventlog.group_commit.linger.get();
         let database = Database::open(options)
@@ -104,7 +112,6 @@ impl Backends {
             events = restored.entries,
             "timeline restored"
         );
-        let vocabulary = Vocabulary::builtin();
         let store = Store::sqlite(&database);
         let publisher = Publisher::new(log.clone());
         let history = History::new(history::Parts {
@@ -115,6 +122,8 @@ impl Backends {
             recent: publisher.recent().clone(),
         });
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
+        let presence = Presence::memory(config.presence.grace.get());
+        let crowds = Crowds::new(store.clone(), presence.clone(), bus.clone());
         let accounts = Accounts::new(
             authenticator.clone(),
             directory.clone(),
@@ -126,7 +135,8 @@ impl Backends {
             directory,
             accounts,
             limits: limits(config),
-            presence: Presence::memory(config.presence.grace.get()),
+            presence,
+            crowds,
             node: node(config),
             publisher,
             history,
@@ -136,6 +146,7 @@ impl Backends {
             timeline,
             bus,
             archive,
+            is_presence_for_all: config.presence.broadcast == config::Audience::All,
             database,
             retention: config.eventlog.retention.get(),
             archiving: archiving::Options {
@@ -185,9 +196,21 @@ impl Backends {
             TaskKind::Effects,
             guarded(drain.clone(), |stop| effects.run(stop)),
         );
+        let announcer = Announcer::new(self.telling());
+        tasks.spawn(
+            TaskKind::Presence,
+            guarded(drain.clone(), |stop| announcer.run(stop)),
+        );
         tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
         tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
         tasks.spawn(TaskKind::Sweeper, self.accounts.clone().keep_clean());
+        let (sweeper, stop) = (Sweeper::new(self.store.clone(), REPLIES_FOR), drain.clone());
+        tasks.spawn(
+            TaskKind::Sweeper,
+            sweeper.run(async move {
+                stop.reached(Phase::Flushing).await;
+            }),
+        );
         let stop = drain.clone();
         tasks.spawn(
             TaskKind::Sweeper,
@@ -195,6 +218,19 @@ impl Backends {
                 stop.reached(Phase::Flushing).await;
             }),
         );
+    }
+
+    fn telling(&self) -> announcing::Parts {
+        announcing::Parts {
+            presence: self.presence.clone(),
+            crowds: self.crowds.clone(),
+            store: self.store.clone(),
+            publisher: self.publisher.clone(),
+            vocabulary: self.vocabulary.clone(),
+            bus: self.bus.clone(),
+            node: self.node.clone(),
+            is_for_all: self.is_presence_for_all,
+        }
     }
 
     /// Resolves when the pump has applied what the log held at start. Before that a room's top may be
@@ -219,6 +255,9 @@ impl Backends {
         self.database.close().await;
     }
 }
+
+/// How long the answer to a request with an idempotency key is kept.
+const REPLIES_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
 /// How often limits that are full again are forgotten.
 const LIMITS_SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);

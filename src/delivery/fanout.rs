@@ -139,6 +139,15 @@ impl Fanout {
         attached.await.ok()
     }
 
+    /// Adds a socket to a room without a timeline, at no particular place: it gets what is published
+    /// after this.
+    pub fn listen(&self, socket: &Socket, room: &RoomName) {
+        if self.subscribed.borrow_mut().insert(room.clone()) {
+            self.port.subscribe(room);
+        }
+        socket.join(room);
+    }
+
     fn ask(&self, waiting: Waiting, shard: ShardId) {
         let token = self.next_token.get();
         self.next_token.set(token + 1);
@@ -221,7 +230,7 @@ impl Fanout {
             if member.is_in(room.as_str()) {
                 continue;
             }
-            if member.room_count() >= duties.rooms_max {
+            if rooms_counted(&member) >= duties.rooms_max {
                 tracing::warn!(socket = %member.id(), %room, "a socket is in too many rooms to be put into another");
                 continue;
             }
@@ -322,6 +331,19 @@ impl Fanout {
             is_needed
         });
     }
+}
+
+/// How many of a member's rooms count against the rooms that a socket may be in. Those of the presence it
+/// watches have a bound of their own.
+#[must_use]
+pub fn rooms_counted(member: &Member) -> usize {
+    member.count_rooms(|room| !is_watched(room))
+}
+
+/// Whether a room is one of those in which presence is told.
+#[must_use]
+pub fn is_watched(room: &RoomName) -> bool {
+    room.as_str().starts_with("presence:") || room.as_str().starts_with("crowd:")
 }
 
 /// The room of the sockets that one token opened. Never subscribed: nothing is published to it.

@@ -6,6 +6,7 @@
 //! pump:    log -> timeline (order) -> bus (members) -> log's topic `timeline` -> settled -> commit
 //! archive: topic `timeline` -> archive -> commit
 //! effects: log -> derived events in the log, records, memberships -> commit
+//! presence: who came and went -> log; crowds in batches -> bus
 //! fanout:  bus -> the outboxes of one worker
 //! history: timeline and archive as one
 //! restore: archive's tops and topic `timeline` -> timeline, before the pump starts
@@ -16,9 +17,11 @@
 //! be applied is put aside, as a dead letter, and only when that is durable does its partition go on.
 
 pub mod archive;
+pub mod crowd;
 pub mod effects;
 pub mod fanout;
 pub mod history;
+pub mod presence;
 pub mod publish;
 pub mod pump;
 pub mod restore;

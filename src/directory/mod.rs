@@ -16,6 +16,9 @@ mod records;
 mod visibility;
 mod warm;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::backend::cache::Cached;

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
 use super::watch::{Watch, end_if_refused};
-use super::{Context, Session, now};
+use super::{Context, Session, now, presence};
 use crate::auth::{Credentials, Identity};
 use crate::delivery::fanout::{Fanout, token_room, user_room};
 use crate::server::{ConnectError, Namespace, Socket};
@@ -34,9 +34,14 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
                 .map_err(refusal)
         }
     });
+    let here = Arc::clone(context);
+    namespace.on_connect(move |socket| {
+        presence::came(&here, socket);
+        entered(&here, socket);
+    });
     let context = Arc::clone(context);
-    namespace.on_connect(move |socket| entered(&context, socket));
-    namespace.on_disconnecting(|socket, reason| {
+    namespace.on_disconnecting(move |socket, reason| {
+        presence::went(&context, socket, reason);
         metrics::SOCKETS_OPEN.down();
         metrics::SOCKETS_CLOSED.of(reason).add(1);
         if let Some(session) = socket.data::<Session>() {

@@ -11,15 +11,17 @@ mod chain;
 pub mod change;
 mod check;
 mod connect;
-mod connection;
+pub mod connection;
 pub mod conversation;
 mod fact;
+mod fields;
+pub mod group;
 mod join;
 mod leave;
 mod lookup;
 pub mod members;
 mod message;
-mod presence;
+pub mod presence;
 pub mod private;
 mod rate;
 pub mod reaction;
@@ -39,6 +41,7 @@ use serde::Serialize;
 use crate::accounts::Accounts;
 use crate::auth::{Authenticator, Identity};
 use crate::cluster::presence::Presence;
+use crate::delivery::crowd::Crowds;
 use crate::delivery::fanout::Fanout;
 use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
@@ -88,6 +91,12 @@ pub struct Context {
     pub rules: Rules,
     /// Who is here.
     pub presence: Presence,
+    /// Large conversations whose presence somebody watches.
+    pub crowds: Crowds,
+    /// Whether everybody may see who is online.
+    pub is_presence_for_all: bool,
+    /// Whether users may put themselves into courses.
+    pub is_self_enrolment: bool,
     /// How long a typing notice lasts without another.
     pub typing_for: std::time::Duration,
     /// One writer at a time for a message's reactions.
@@ -104,6 +113,7 @@ pub(crate) struct Session {
     order: Rc<Chain>,
     /// Events of whatever kind.
     meter: Cell<Option<Meter>>,
+    watching: presence::Watching,
 }
 
 impl Session {
@@ -115,6 +125,7 @@ impl Session {
             typing: typing::Typing::default(),
             order: Rc::default(),
             meter: Cell::new(None),
+            watching: presence::Watching::default(),
         }
     }
 

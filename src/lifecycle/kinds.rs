@@ -72,12 +72,16 @@ kinds! {
     LogWriter = "log_writer", Wait, ShutDown;
     /// Takes what is in the timelines to the archive.
     Archiver = "archiver", Wait, ShutDown;
+    /// Tells who came and went.
+    Presence = "presence", Wait, ShutDown;
     /// Does something again and again that can be left undone: pings, expiries, counters.
     Sweeper = "sweeper", Abort, ShutDown;
     /// Looks whether certificate files changed.
     CertificateWatch = "certificate_watch", Abort, Log;
     /// Fetches the keys that tokens are checked with.
     KeyRefresh = "key_refresh", Abort, Log;
+    /// Reads the catalogue again when told to.
+    CatalogueWatch = "catalogue_watch", Abort, Log;
     /// Whatever a test or an example spawns.
     Other = "other", Abort, Log;
 }

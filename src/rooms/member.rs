@@ -67,9 +67,10 @@ impl Member {
             .collect()
     }
 
-    /// How many rooms it is in.
-    pub fn room_count(&self) -> usize {
-        self.seats.borrow().len()
+    /// How many of its rooms these are.
+    pub fn count_rooms(&self, counts: impl Fn(&crate::types::RoomName) -> bool) -> usize {
+        let seats = self.seats.borrow();
+        seats.iter().filter(|seat| counts(seat.room.name())).count()
     }
 
     /// True when it is in the room.

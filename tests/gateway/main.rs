@@ -22,6 +22,8 @@ mod drain;
 mod durability;
 mod hostile;
 mod jwks;
+mod limits;
+mod presence;
 mod proxy;
 mod readme;
 mod slow_reader;

@@ -21,7 +21,7 @@ section! {
         other: Rate = Rate::per_secs(100, 60);
         /// Events of one socket, of whatever kind; more are answered "rate_limited". Bounds what one
         /// client can cost in refusals, too.
-        events_per_socket: Rate = Rate::per_secs(200, 10);
+        events_per_socket: Rate = Rate::per_secs(1_000, 10);
         /// Keys (a limit and a user or address) that are remembered at once, about 48 bytes each. A
         /// crowd beyond that makes the node forget some, which are then full again.
         keys_max: usize = 1_000_000, in 1_024 => 100_000_000;

@@ -15,6 +15,9 @@ section! {
             in ByteSize::new(64 << 10) => ByteSize::new(1 << 30);
         /// Rooms that one socket may be in, its own user room included.
         rooms_per_socket_max: usize = 128, in 1 => 10_000;
+        /// Whether users may put themselves into courses (`POST /api/courses/{id}/members`). Off:
+        /// somebody with the scope "members:write" does, or tokens name their courses.
+        self_enrolment: bool = false;
         /// Events of one socket that are worked on at once; then the socket is not read until one
         /// is done. Small slows a fast sender, large lets one sender crowd out others.
         handlers_in_flight: usize = 64, in 1 => 10_000;

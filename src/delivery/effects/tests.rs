@@ -48,10 +48,14 @@ properties.from = { type = "string" }
 [[event]]
 type = "AWAY"
 topic = "told"
+[event.schema]
+properties.from = { type = "string" }
 
 [[event]]
 type = "MENTIONED"
 topic = "told"
+[event.schema]
+properties.from = { type = "string" }
 
 [[event]]
 type = "thing.put"

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::archive::{self, Archive, Row};
-use crate::events::{Envelope, ViewError, Vocabulary, view};
+use crate::events::{Envelope, Vocabulary, view};
 use crate::store::Store;
 use crate::timeline::{self, Timeline};
 use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition, ShardSeq};
@@ -269,34 +269,32 @@ impl History {
         shown.collect()
     }
 
-    /// An event as clients see it; `None` if they do not. Nobody was shown it live either, so that
-    /// leaving it out is no hole: one such event must not shut a room for ever.
+    /// An event as clients see it; `None` if its data is not what its type says. Nobody was shown it
+    /// live either, so that leaving it out is no hole: one such event must not shut a room for ever.
     fn show_one(&self, item: Item) -> Option<Shown> {
         let envelope: Result<Envelope, _> = match &item.payload {
             Payload::Entry(entry) => Envelope::parse(&entry.payload),
             Payload::Row(row) => Envelope::parse(row.payload.as_bytes()),
         };
-        let shown = envelope.map_err(|e| e.to_string()).and_then(|envelope| {
-            let catalogue = self.vocabulary.current();
-            match view(&catalogue, &envelope, item.position) {
-                Ok(shown) => Ok(Some(shown)),
-                Err(ViewError::Hidden(_) | ViewError::UnknownType(_)) => Ok(None),
-                Err(error @ ViewError::Data { .. }) => Err(error.to_string()),
-            }
-        });
-        let shown = shown.and_then(|shown| {
-            let Some(shown) = shown else { return Ok(None) };
-            let data = RawValue::from_string(shown.json).map_err(|e| e.to_string())?;
-            Ok(Some(Shown {
-                event: shown.event,
-                data,
-                position: item.position,
-            }))
-        });
-        shown.unwrap_or_else(|error| {
-            tracing::error!(position = %item.position, %error, "a stored event cannot be shown");
-            None
-        })
+        let shown = envelope
+            .map_err(|error| error.to_string())
+            .and_then(|envelope| {
+                view(&self.vocabulary.current(), &envelope, item.position)
+                    .map_err(|e| e.to_string())
+            })
+            .and_then(|shown| {
+                let data = RawValue::from_string(shown.json).map_err(|e| e.to_string())?;
+                Ok(Shown {
+                    event: shown.event,
+                    data,
+                    position: item.position,
+                })
+            });
+        shown
+            .inspect_err(|error| {
+                tracing::error!(position = %item.position, %error, "a stored event cannot be shown");
+            })
+            .ok()
     }
 }
 

@@ -107,6 +107,11 @@ impl Client {
     /// Sends an event and waits for its ack; events that come before it are kept.
     pub(crate) async fn ask(&mut self, event: &str, data: &Value) -> Value {
         let (id, _) = self.emit(event, data).await;
+        self.ack(id).await
+    }
+
+    /// Waits for an ack; what comes before it is kept.
+    pub(crate) async fn ack(&mut self, id: u64) -> Value {
         let mut before = VecDeque::new();
         loop {
             match self.next().await {
@@ -116,7 +121,10 @@ impl Client {
                     return data;
                 }
                 Some(other) => before.push_back(other),
-                None => panic!("closed ({:?}) before {event} was answered", self.close_code),
+                None => panic!(
+                    "closed ({:?}) before event {id} was answered",
+                    self.close_code
+                ),
             }
         }
     }

@@ -1,0 +1,261 @@
+//! Presence in conversations too large to tell of each member: how many are online, and once a second
+//! who came and went since.
+//!
+//! A [`Crowd`] is kept while a socket watches it. It knows the members from the store, read again
+//! now and then, and who of them is online; changes come from the announcer. What it tells is ephemeral:
+//! `presence:state {conversationId, online, changes}` to the room `crowd:{id}`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::value::to_raw_value;
+use tokio::sync::OnceCell;
+
+use crate::cluster::bus::{Bus, Ephemeral};
+use crate::cluster::presence::{Change, Presence};
+use crate::store::{self, Store};
+use crate::telemetry::metrics;
+use crate::types::{ConversationId, RoomName, UserId};
+
+/// The crowds that somebody on this node watches. Cheap to clone.
+#[derive(Clone)]
+pub struct Crowds(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    presence: Presence,
+    bus: Bus,
+    watched: Mutex<HashMap<ConversationId, Weak<Crowd>>>,
+}
+
+/// A conversation that is watched as long as this lives.
+pub struct Crowd {
+    id: ConversationId,
+    room: RoomName,
+    /// Set once the members were read for the first time.
+    is_read: OnceCell<()>,
+    state: Mutex<State>,
+}
+
+struct State {
+    members: HashSet<UserId>,
+    online: HashSet<UserId>,
+    /// Who came (true) or went since the room was told last.
+    untold: HashMap<UserId, bool>,
+    read_at: Instant,
+}
+
+/// One who came or went.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    user_id: &'a UserId,
+    online: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Count<'a> {
+    conversation_id: &'a ConversationId,
+    online: usize,
+    changes: Vec<Told<'a>>,
+}
+
+/// Members read at once.
+const PAGE: usize = 1_000;
+/// Members that are looked at; of larger conversations only those are counted.
+const MEMBERS_MAX: usize = 100_000;
+/// How often the members are read again.
+const READ_EVERY: Duration = Duration::from_secs(60);
+/// Changes in one event; a second with more of them has several.
+const CHANGES_MAX: usize = 500;
+
+impl Crowds {
+    /// No crowd is watched yet.
+    #[must_use]
+    pub fn new(store: Store, presence: Presence, bus: Bus) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            presence,
+            bus,
+            watched: Mutex::default(),
+        }))
+    }
+
+    /// Watches a conversation until the answer is dropped everywhere.
+    ///
+    /// # Errors
+    /// When its members cannot be read.
+    pub async fn watch(&self, id: &ConversationId) -> Result<Arc<Crowd>, store::Error> {
+        let crowd = self.entry(id)?;
+        let read = crowd.is_read.get_or_try_init(async || {
+            // It is known already: a change from now on is applied, so what is read is never behind.
+            let members = self.members(id).await?;
+            self.fill(&crowd, members).await;
+            lock(&crowd.state).untold.clear();
+            Ok::<_, store::Error>(())
+        });
+        read.await?;
+        Ok(crowd)
+    }
+
+    /// Takes changes in, in their order.
+    pub fn apply(&self, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
+        for crowd in self.all() {
+            let mut state = lock(&crowd.state);
+            for change in changes {
+                state.set(&change.user, change.is_online);
+            }
+        }
+    }
+
+    /// Tells each room what changed since the last time, and reads members again that are old.
+    pub async fn tell(&self) {
+        for crowd in self.all() {
+            let is_old = lock(&crowd.state).read_at.elapsed() >= READ_EVERY;
+            if is_old {
+                match self.members(&crowd.id).await {
+                    Ok(members) => self.fill(&crowd, members).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "the members of a conversation cannot be read");
+                        lock(&crowd.state).read_at = Instant::now();
+                    }
+                }
+            }
+            for event in crowd.told() {
+                let dropped = self.0.bus.publish_ephemeral(Arc::new(event));
+                metrics::BUS_EPHEMERAL_DROPPED.add(dropped as u64);
+            }
+        }
+    }
+
+    async fn fill(&self, crowd: &Crowd, members: Vec<UserId>) {
+        let online: HashSet<UserId> = self
+            .0
+            .presence
+            .online_of(&members)
+            .await
+            .into_iter()
+            .collect();
+        let mut state = lock(&crowd.state);
+        state.read_at = Instant::now();
+        state.members = members.into_iter().collect();
+        let now_away: Vec<UserId> = state.online.difference(&online).cloned().collect();
+        for user in now_away {
+            state.online.remove(&user);
+            state.untold.insert(user, false);
+        }
+        for user in &online {
+            state.set(user, true);
+        }
+    }
+
+    async fn members(&self, id: &ConversationId) -> Result<Vec<UserId>, store::Error> {
+        let mut users: Vec<UserId> = Vec::new();
+        while users.len() < MEMBERS_MAX {
+            let page = self.0.store.members(id, users.last(), PAGE).await?;
+            let is_last = page.len() < PAGE;
+            users.extend(page.into_iter().map(|member| member.user));
+            if is_last {
+                break;
+            }
+        }
+        Ok(users)
+    }
+
+    fn entry(&self, id: &ConversationId) -> Result<Arc<Crowd>, store::Error> {
+        let mut watched = lock(&self.0.watched);
+        if let Some(crowd) = watched.get(id).and_then(Weak::upgrade) {
+            return Ok(crowd);
+        }
+        let room = RoomName::parse(&format!("crowd:{id}"))
+            .map_err(|error| store::Error::Row(error.to_string()))?;
+        let crowd = Arc::new(Crowd {
+            id: id.clone(),
+            room,
+            is_read: OnceCell::new(),
+            state: Mutex::new(State {
+                members: HashSet::new(),
+                online: HashSet::new(),
+                untold: HashMap::new(),
+                read_at: Instant::now(),
+            }),
+        });
+        watched.insert(id.clone(), Arc::downgrade(&crowd));
+        Ok(crowd)
+    }
+
+    /// Those that are still watched; the others are forgotten.
+    fn all(&self) -> Vec<Arc<Crowd>> {
+        let mut all = Vec::new();
+        lock(&self.0.watched).retain(|_, crowd| {
+            all.extend(crowd.upgrade());
+            crowd.strong_count() > 0
+        });
+        all
+    }
+}
+
+impl Crowd {
+    /// Where its changes are told.
+    #[must_use]
+    pub const fn room(&self) -> &RoomName {
+        &self.room
+    }
+
+    /// How many members are online.
+    #[must_use]
+    pub fn online(&self) -> usize {
+        lock(&self.state).online.len()
+    }
+
+    fn told(&self) -> Vec<Ephemeral> {
+        let mut state = lock(&self.state);
+        let untold = std::mem::take(&mut state.untold);
+        let online = state.online.len();
+        drop(state);
+        let changes: Vec<_> = untold.iter().collect();
+        let events = changes.chunks(CHANGES_MAX).filter_map(|changes| {
+            let count = Count {
+                conversation_id: &self.id,
+                online,
+                changes: changes
+                    .iter()
+                    .map(|(user_id, online)| Told {
+                        user_id,
+                        online: **online,
+                    })
+                    .collect(),
+            };
+            Some(Ephemeral {
+                room: self.room.clone(),
+                event: "presence:state".into(),
+                data: to_raw_value(&count).ok()?,
+                except: None,
+            })
+        });
+        events.collect()
+    }
+}
+
+impl State {
+    fn set(&mut self, user: &UserId, is_online: bool) {
+        let is_new = if is_online {
+            self.members.contains(user) && self.online.insert(user.clone())
+        } else {
+            self.online.remove(user)
+        };
+        if is_new {
+            self.untold.insert(user.clone(), is_online);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
