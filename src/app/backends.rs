@@ -22,7 +22,7 @@ use crate::eventlog::{self, EventLog, Retention};
 use crate::events::Vocabulary;
 use crate::lifecycle::{Drain, Phase, TaskKind, Tasks};
 use crate::limits::Limits;
-use crate::store::Store;
+use crate::store::{Store, Sweeper};
 use crate::timeline::{self, Timeline};
 use crate::types::NodeId;
 
@@ -194,6 +194,13 @@ impl Backends {
         tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
         tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
         tasks.spawn(TaskKind::Sweeper, self.accounts.clone().keep_clean());
+        let (sweeper, stop) = (Sweeper::new(self.store.clone(), REPLIES_FOR), drain.clone());
+        tasks.spawn(
+            TaskKind::Sweeper,
+            sweeper.run(async move {
+                stop.reached(Phase::Flushing).await;
+            }),
+        );
         let stop = drain.clone();
         tasks.spawn(
             TaskKind::Sweeper,
@@ -238,6 +245,9 @@ impl Backends {
         self.database.close().await;
     }
 }
+
+/// How long the answer to a request with an idempotency key is kept.
+const REPLIES_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
 /// How often limits that are full again are forgotten.
 const LIMITS_SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);

@@ -37,7 +37,7 @@ pub use preconditions::Expected;
 pub use records::Record;
 pub use replies::Reply;
 pub use sessions::Session;
-pub use sweep::{Sweeper, Swept};
+pub use sweep::Sweeper;
 pub use users::{NewUser, User, UserChanges};
 
 use crate::backend::sql::{self as database, Database};

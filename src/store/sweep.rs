@@ -1,4 +1,5 @@
-//! What is forgotten in time: sessions that ended, answers that nobody asks for again.
+//! What is forgotten in time: answers that nobody asks for again. (Sessions that ended are the
+//! accounts' to forget, who know how long a token is accepted.)
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
@@ -6,20 +7,11 @@ use std::time::{Duration, SystemTime};
 use super::{Error, Store};
 use crate::types::Timestamp;
 
-/// Forgets periodically.
+/// Forgets answers under idempotency keys, periodically.
 #[derive(Debug)]
 pub struct Sweeper {
     store: Store,
     replies_for: Duration,
-}
-
-/// What one sweep forgot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Swept {
-    /// Sessions whose tokens have expired.
-    pub sessions: u64,
-    /// Answers under idempotency keys.
-    pub replies: u64,
 }
 
 impl Sweeper {
@@ -38,29 +30,19 @@ impl Sweeper {
                 () = tokio::time::sleep(EVERY) => {}
             }
             match self.sweep(SystemTime::now().into()).await {
-                Ok(swept) => tracing::debug!(?swept, "store swept"),
+                Ok(replies) => tracing::debug!(replies, "store swept"),
                 Err(error) => tracing::warn!(%error, "the store could not be swept; trying later"),
             }
         }
     }
 
-    /// Forgets what has had its time by `now`.
-    pub async fn sweep(&self, now: Timestamp) -> Result<Swept, Error> {
-        let (sessions, replies) = (earlier(now, LEEWAY), earlier(now, self.replies_for));
-        Ok(Swept {
-            sessions: self.store.forget_sessions(sessions).await?,
-            replies: self.store.forget_replies(replies).await?,
-        })
+    /// Forgets what has had its time by `now`; answers how many there were.
+    pub async fn sweep(&self, now: Timestamp) -> Result<u64, Error> {
+        let age = i64::try_from(self.replies_for.as_millis()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
+        self.store.forget_replies(before).await
     }
 }
-
-fn earlier(now: Timestamp, by: Duration) -> Timestamp {
-    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(now.as_millis().saturating_sub(by))
-}
-
-/// A token is accepted for a little longer than it says; its revocation must outlive that.
-const LEEWAY: Duration = Duration::from_secs(3_600);
 
 /// Often enough that a sweep is short, seldom enough that nobody notices it.
 const EVERY: Duration = Duration::from_secs(300);

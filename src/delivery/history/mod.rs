@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::archive::{self, Archive, Row};
-use crate::events::{Envelope, ViewError, Vocabulary, view};
+use crate::events::{Envelope, Vocabulary, view};
 use crate::store::Store;
 use crate::timeline::{self, Timeline};
 use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition, ShardSeq};
@@ -269,8 +269,8 @@ impl History {
         shown.collect()
     }
 
-    /// An event as clients see it; `None` if they do not. Nobody was shown it live either, so that
-    /// leaving it out is no hole: one such event must not shut a room for ever.
+    /// An event as clients see it; `None` if its data is not what its type says. Nobody was shown it
+    /// live either, so that leaving it out is no hole: one such event must not shut a room for ever.
     fn show_one(&self, item: Item) -> Option<Shown> {
         let envelope: Result<Envelope, _> = match &item.payload {
             Payload::Entry(entry) => Envelope::parse(&entry.payload),

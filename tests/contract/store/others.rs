@@ -2,7 +2,7 @@
 
 use vestibule::backend::sql::Error as DatabaseError;
 use vestibule::backend::statement::{Row, Statement, Value};
-use vestibule::store::{Error, Record, Reply, Status, Sweeper, Swept};
+use vestibule::store::{Error, Record, Reply, Status, Sweeper};
 
 use super::{Fixture, at, json, room, suite, user, users};
 
@@ -272,13 +272,6 @@ async fn a_sweep_forgets_what_has_had_its_time(fixture: Fixture) {
         .await
         .unwrap();
     let sweeper = Sweeper::new(store.clone(), std::time::Duration::from_secs(86_400));
-    assert_eq!(sweeper.sweep(at(day)).await.unwrap(), Swept::default());
-    let swept = sweeper.sweep(at(day + 1)).await.unwrap();
-    assert_eq!(
-        swept,
-        Swept {
-            sessions: 0,
-            replies: 1
-        }
-    );
+    assert_eq!(sweeper.sweep(at(day)).await.unwrap(), 0);
+    assert_eq!(sweeper.sweep(at(day + 1)).await.unwrap(), 1);
 }
