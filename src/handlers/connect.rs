@@ -34,8 +34,11 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
                 .map_err(refusal)
         }
     });
-    let came = Arc::clone(context);
-    namespace.on_connect(move |socket| entered(&came, socket));
+    let here = Arc::clone(context);
+    namespace.on_connect(move |socket| {
+        presence::came(&here, socket);
+        entered(&here, socket);
+    });
     let context = Arc::clone(context);
     namespace.on_disconnecting(move |socket, reason| {
         presence::went(&context, socket, reason);
@@ -127,7 +130,6 @@ fn entered(context: &Arc<Context>, socket: &Socket) {
     let Some(session) = socket.data::<Session>() else {
         return;
     };
-    presence::came(context, socket);
     if let Some(watch) = socket.local().part::<Watch>() {
         watch.note(session.identity.expires_at());
     }
