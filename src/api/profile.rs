@@ -129,16 +129,13 @@ impl Api {
         });
         // Of two changes in one millisecond each is an event when it says something else.
         let of = format!("{} {data}", user.updated_at);
-        for kind in ["PROFILE_UPDATED", "user.updated"] {
-            let fact = Fact {
-                kind,
-                user: &user.id,
-                of: &of,
-                data: &data,
-            };
-            self.context.announce(fact).await?;
-        }
-        Ok(())
+        let fact = Fact {
+            kind: "PROFILE_UPDATED",
+            user: &user.id,
+            of: &of,
+            data: &data,
+        };
+        self.context.announce(fact).await
     }
 
     pub(super) async fn user(&self, request: Request<Incoming>, id: &str) -> Answer {
@@ -153,7 +150,7 @@ impl Api {
                 kind: "PROFILE_VIEW_ANALYTICS",
                 user: identity.user(),
                 of: &random,
-                data: &json!({ "viewerId": identity.user(), "profileId": id }),
+                data: &json!({ "viewedUserId": id }),
             });
         }
         Ok(problem::json(&PublicUser::of(&user, found.is_stale)))
@@ -172,7 +169,11 @@ impl Api {
                 json => request::json(json)?,
             };
             // Without a time, for good.
-            Some(given.until.unwrap_or(Timestamp::from_millis(i64::MAX)))
+            Some(
+                given
+                    .until
+                    .unwrap_or_else(|| Timestamp::from_millis(i64::MAX)),
+            )
         };
         self.context.accounts.ban(&id, until, now()).await?;
         Ok(nothing())

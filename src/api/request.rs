@@ -62,12 +62,7 @@ async fn read_all(body: &mut Incoming, (max, within): (usize, Duration)) -> Resu
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(body)
         .map_err(|_| Problem::new(Code::Invalid, "the body is not UTF-8"))?;
-    handlers::read(text).map_err(|error| {
-        Problem::new(
-            Code::Invalid,
-            format!("the body is not as expected: {error}"),
-        )
-    })
+    handlers::read(text)
 }
 
 /// True for a request with a body that says it is something other than JSON.

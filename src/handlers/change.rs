@@ -227,7 +227,7 @@ pub(super) async fn checked<T: serde::de::DeserializeOwned>(
 }
 
 fn read<T: serde::de::DeserializeOwned>(data: &RawValue) -> Result<T, Problem> {
-    reply::read(data.get()).map_err(|message| Problem::new(Code::Invalid, message))
+    reply::read(data.get())
 }
 
 /// The conversation of a message.

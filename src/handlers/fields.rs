@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::reply;
 use crate::server::Event;
-use crate::types::{Code, IdError, Problem};
+use crate::types::{IdError, Problem};
 
 /// A JSON object from a client.
 pub(super) struct Fields(Map<String, Value>);
@@ -13,10 +13,7 @@ impl Fields {
     /// An event's argument.
     pub(super) fn of(event: &Event) -> Result<Self, Problem> {
         let data = reply::payload(event)?;
-        let object = reply::read(data.get());
-        object
-            .map(Self)
-            .map_err(|message| Problem::new(Code::Invalid, message))
+        reply::read(data.get()).map(Self)
     }
 
     /// Whether a member is there; `null` is not.

@@ -29,6 +29,9 @@ struct Enrolled<'a> {
 /// Scope of tokens that may change who belongs to any group.
 const WRITE: &str = "members:write";
 
+/// As every id that events carry.
+const ID_BYTES_MAX: usize = 128;
+
 impl Group {
     /// The room of one of them.
     ///
@@ -39,8 +42,9 @@ impl Group {
             Self::Course => "course",
             Self::Building => "building",
         };
-        if id.is_empty() {
-            return Err(Problem::field("id", "the id is empty"));
+        if id.is_empty() || id.len() > ID_BYTES_MAX {
+            let message = format!("id is {} bytes, allowed are 1 to {ID_BYTES_MAX}", id.len());
+            return Err(Problem::field("id", message));
         }
         RoomName::parse(&format!("{prefix}:{id}"))
             .map_err(|error| Problem::field("id", error.to_string()))

@@ -157,8 +157,10 @@ async fn attach(
 
 /// The position that a client has seen.
 fn after(data: &RawValue) -> Result<Position, Problem> {
-    reply::read(data.get())
-        .map_err(|error| Problem::field("after", format!("after is no {{epoch, seq}}: {error}")))
+    reply::read(data.get()).map_err(|problem| {
+        let message = format!("after is no {{epoch, seq}}: {}", problem.message);
+        Problem::field("after", message)
+    })
 }
 
 /// The room of a conversation.

@@ -21,6 +21,7 @@ mod leave;
 mod lookup;
 pub mod members;
 mod message;
+mod misfit;
 pub mod presence;
 pub mod private;
 mod rate;

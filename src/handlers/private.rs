@@ -9,7 +9,7 @@ use super::change::{Queued, raw};
 use super::{Accepted, Context, Sender, Session, conversation, formed, in_order, now, reply};
 use crate::server::Namespace;
 use crate::telemetry::metrics;
-use crate::types::{Code, ConversationId, Problem, UserId};
+use crate::types::{ConversationId, Problem, UserId};
 
 /// What the client asks.
 #[derive(Deserialize)]
@@ -96,8 +96,7 @@ pub async fn send(
     sender: Sender<'_>,
     data: &RawValue,
 ) -> Result<QueuedPrivately, Problem> {
-    let request: Request =
-        reply::read(data.get()).map_err(|message| Problem::new(Code::Invalid, message))?;
+    let request: Request = reply::read(data.get())?;
     let to = UserId::parse(&request.to_user_id)
         .map_err(|error| Problem::field("toUserId", error.to_string()))?;
     let from = sender.identity.user();

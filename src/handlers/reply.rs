@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::misfit::misfit;
 use crate::server::{Ack, Event, Json};
 use crate::telemetry::metrics;
 use crate::types::{Code, Problem};
@@ -28,18 +29,18 @@ pub(super) fn payload(event: &Event) -> Result<Box<RawValue>, Problem> {
 /// An event's argument as an object of this shape.
 pub(super) fn object<T: DeserializeOwned>(event: &Event) -> Result<T, Problem> {
     let data = payload(event)?;
-    read(data.get()).map_err(|message| Problem::new(Code::Invalid, message))
+    read(data.get())
 }
 
 /// Reads a JSON object. Sequences are refused although a struct could be read from one.
 ///
 /// # Errors
-/// What is wrong, for the one who sent it.
-pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+/// What is wrong and in which member, for the one who sent it.
+pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
     if !text.trim_start().starts_with('{') {
-        return Err("expected a JSON object".to_owned());
+        return Err(Problem::new(Code::Invalid, "expected a JSON object"));
     }
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    serde_json::from_str(text).map_err(|error| misfit(text, &error))
 }
 
 /// Answers a refused event, when the client waits for an answer.

@@ -33,12 +33,12 @@ pub(super) struct Conversation {
 
 #[derive(Deserialize)]
 struct SignedUp {
-    user: Account,
+    user: Named,
     token: String,
 }
 
 #[derive(Deserialize)]
-struct Account {
+struct Named {
     id: String,
 }
 
@@ -80,24 +80,26 @@ pub(super) async fn make(reads: &Reads, server: SocketAddr) -> Result<World, Str
             conversation: n * conversations / users,
         });
     }
-    let found: Vec<Conversation> = (0..conversations)
-        .map(|n| Conversation {
-            id: format!("load-{run:08x}-{n}"),
-            members: (0..size).map(|k| (base(n) + k) % users).collect(),
-        })
-        .collect();
+    let members = |n: usize| (0..size).map(move |k| (base(n) + k) % users);
+    let opened = spread(server, conversations, |n| {
+        let ids: Vec<_> = members(n).map(|m| &made[m].id).collect();
+        let body = json!({"title": format!("Load {n}"), "members": ids[1..]});
+        let bearer = &made[base(n)].bearer;
+        vec![Question::post("/api/conversations", Some(bearer), &body)]
+    });
+    let mut found = Vec::with_capacity(conversations);
+    for (n, answer) in opened.await?.into_iter().enumerate() {
+        let Named { id } = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
+        let members = members(n).collect();
+        found.push(Conversation { id, members });
+    }
     spread(server, conversations, |n| {
         let conversation = &found[n];
-        let ids: Vec<_> = conversation.members.iter().map(|m| &made[*m].id).collect();
-        let body =
-            json!({"id": conversation.id, "title": format!("Load {n}"), "members": ids[1..]});
-        let bearer = |member: usize| &made[conversation.members[member % size]].bearer;
-        let mut questions = vec![Question::post("/api/conversations", Some(bearer(0)), &body)];
-        questions.extend((0..reads.messages as usize).map(|m| {
+        let message = |m: usize| {
             let content = format!("message {m} of those that were there before anybody read");
-            conversation.message(&content, bearer(m))
-        }));
-        questions
+            conversation.message(&content, &made[conversation.members[m % size]].bearer)
+        };
+        (0..reads.messages as usize).map(message).collect()
     })
     .await?;
     Ok(World {

@@ -122,9 +122,10 @@ describe("a file that is read again", () => {
     const again = await waiter.ok("order:place", { ...order, orderId: "2" });
     assert.equal((await cook.saw("order:new", ({ orderId }) => orderId === "2")).id, again.id);
 
+    // What is in a topic that nobody reads any more would wait for ever.
     stage.node.write(FILE, "");
-    await stage.node.reload();
-    refused(await waiter.ask("order:place", order), "not_found");
+    assert.match(await stage.node.reload(), /is gone; restart the node/);
+    await waiter.ok("order:place", { ...order, orderId: "3" });
     assert.ok(cook.socket.connected && waiter.socket.connected, "nobody had to connect again");
   });
 

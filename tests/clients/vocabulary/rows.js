@@ -132,6 +132,61 @@ rows.PRIVATE_MESSAGE = async (stage) => {
   assert.deepEqual(messages.map(({ id }) => id), [ack.id]);
 };
 
+// Conversations
+
+/** Somebody is told of a change of one of its conversations. */
+async function told(stage, person, type, change, matches) {
+  const seen = await person.saw("conversation:changed", (one) => one.change === change && matches(one));
+  assert.equal(seen.userId, person.id);
+  assert.match(seen.timestamp, TIMESTAMP);
+  await logged(stage, type, "system-events",
+    ({ userId, data }) => userId === person.id && data.conversationId === seen.conversationId);
+  return seen;
+}
+
+rows.CONVERSATION_CREATED = async (stage) => {
+  const [ada, bo] = [await stage.visitor("ada"), await stage.visitor("bo")];
+  const talk = await stage.talk(ada, bo);
+  for (const one of [ada, bo]) {
+    const { conversationId, by } = await told(stage, one, "CONVERSATION_CREATED", "created", () => true);
+    assert.deepEqual([conversationId, by], [talk, ada.id]);
+  }
+};
+
+/** Ada's conversation with Bo and Cy, who is connected. */
+async function threesome(stage) {
+  const [ada, bo, cy] = await Promise.all(["ada", "bo", "cy"].map((name) => stage.visitor(name)));
+  const talk = await stage.talk(ada, bo, cy);
+  return { ada, bo, cy, talk, members: `/api/conversations/${talk}/members` };
+}
+
+rows.MEMBER_ADDED = async (stage) => {
+  const { ada, talk, members } = await threesome(stage);
+  const dee = await stage.visitor("dee");
+  const { added } = await ada.restOk("POST", members, { userIds: [dee.id] });
+  assert.deepEqual(added, [dee.id]);
+  const isThis = ({ conversationId, by }) => conversationId === talk && by === ada.id;
+  await told(stage, dee, "MEMBER_ADDED", "added", isThis);
+  await dee.join(talk);
+};
+
+rows.MEMBER_CHANGED = async (stage) => {
+  const { ada, bo, talk, members } = await threesome(stage);
+  await ada.restOk("PATCH", `${members}/${bo.id}`, { role: "moderator" });
+  const isThis = ({ conversationId, role }) => conversationId === talk && role === "moderator";
+  await told(stage, bo, "MEMBER_CHANGED", "role", isThis);
+};
+
+rows.MEMBER_REMOVED = async (stage) => {
+  const { ada, bo, cy, talk, members } = await threesome(stage);
+  await Promise.all([bo.join(talk), cy.join(talk)]);
+  await ada.restOk("DELETE", `${members}/${bo.id}`);
+  await told(stage, bo, "MEMBER_REMOVED", "removed", ({ conversationId }) => conversationId === talk);
+  await ada.restOk("POST", "/api/messages", { conversationId: talk, content: "among us" });
+  await cy.saw("message:new");
+  assert.equal(bo.count("message:new"), 0, "who is out gets nothing more");
+};
+
 // Activity
 
 for (const [type, event] of [["TYPING_START", "typing:start"], ["TYPING_STOP", "typing:stop"]]) {
