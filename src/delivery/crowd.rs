@@ -17,7 +17,7 @@ use crate::cluster::bus::{Bus, Ephemeral};
 use crate::cluster::presence::{Change, Presence};
 use crate::store::{self, Store};
 use crate::telemetry::metrics;
-use crate::types::{ConversationId, RoomName, UserId};
+use crate::types::{Code, ConversationId, Problem, RoomName, UserId};
 
 /// The crowds that somebody on this node watches. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +63,8 @@ struct Count<'a> {
     changes: Vec<Told<'a>>,
 }
 
+/// Crowds that one node keeps.
+const CROWDS_MAX: usize = 1_000;
 /// Members read at once.
 const PAGE: usize = 1_000;
 /// Members that are looked at; of larger conversations only those are counted.
@@ -87,8 +89,8 @@ impl Crowds {
     /// Watches a conversation until the answer is dropped everywhere.
     ///
     /// # Errors
-    /// When its members cannot be read.
-    pub async fn watch(&self, id: &ConversationId) -> Result<Arc<Crowd>, store::Error> {
+    /// When its members cannot be read, or too many are watched on this node.
+    pub async fn watch(&self, id: &ConversationId) -> Result<Arc<Crowd>, Problem> {
         let crowd = self.entry(id)?;
         let read = crowd.is_read.get_or_try_init(async || {
             // It is known already: a change from now on is applied, so what is read is never behind.
@@ -168,13 +170,17 @@ impl Crowds {
         Ok(users)
     }
 
-    fn entry(&self, id: &ConversationId) -> Result<Arc<Crowd>, store::Error> {
+    fn entry(&self, id: &ConversationId) -> Result<Arc<Crowd>, Problem> {
         let mut watched = lock(&self.0.watched);
         if let Some(crowd) = watched.get(id).and_then(Weak::upgrade) {
             return Ok(crowd);
         }
+        if watched.len() >= CROWDS_MAX {
+            let message = "too many large conversations are watched on this node";
+            return Err(Problem::new(Code::Overloaded, message).retry_after(READ_EVERY));
+        }
         let room = RoomName::parse(&format!("crowd:{id}"))
-            .map_err(|error| store::Error::Row(error.to_string()))?;
+            .map_err(|error| Problem::field("conversationId", error.to_string()))?;
         let crowd = Arc::new(Crowd {
             id: id.clone(),
             room,
@@ -258,4 +264,78 @@ impl State {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::sql::{Database, Options};
+    use crate::cluster::presence::Departure;
+    use crate::store::{ConversationKind, NewConversation};
+    use crate::types::{SocketId, Timestamp};
+
+    fn user(n: usize) -> UserId {
+        UserId::parse(&format!("user-{n}")).unwrap()
+    }
+
+    fn socket(n: usize) -> SocketId {
+        SocketId::parse(&format!("{n:020}")).unwrap()
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + ms)
+    }
+
+    #[tokio::test]
+    async fn a_crowd_counts_its_members_and_tells_who_came_and_went() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(Options::new(folder.path())).await.unwrap();
+        let store = Store::sqlite(&database);
+        let id = ConversationId::parse("42").unwrap();
+        let new = NewConversation {
+            id: id.clone(),
+            kind: ConversationKind::Group,
+            title: "t".to_owned(),
+            creator: user(0),
+            others: (1..5).map(user).collect(),
+            at: at(0),
+        };
+        store.create_conversation(new).await.unwrap();
+        let presence = Presence::memory(Duration::ZERO);
+        presence.came(&user(1), &socket(1), at(0));
+        drop(presence.changes(10));
+        let crowds = Crowds::new(store, presence.clone(), Bus::memory());
+        let crowd = crowds.watch(&id).await.unwrap();
+        assert_eq!((crowd.online(), crowd.told().len()), (1, 0));
+        // Of members only, and of each what holds at last.
+        for n in [2, 3, 9] {
+            presence.came(&user(n), &socket(n), at(1));
+        }
+        crowds.apply(&presence.changes(10));
+        presence.went(&user(1), &socket(1), Departure::Left, at(2));
+        presence.went(&user(3), &socket(3), Departure::Left, at(2));
+        crowds.apply(&presence.changes(10));
+        let told = crowd.told();
+        let told: serde_json::Value = serde_json::from_str(told[0].data.get()).unwrap();
+        assert_eq!(
+            (&told["conversationId"], &told["online"]),
+            (&"42".into(), &1.into())
+        );
+        let mut changes: Vec<String> = told["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|change| format!("{} {}", change["userId"], change["online"]))
+            .collect();
+        changes.sort();
+        let expected = [(1, false), (2, true), (3, false)];
+        assert_eq!(
+            changes,
+            expected.map(|(n, online)| format!("\"user-{n}\" {online}"))
+        );
+        assert!(crowd.told().is_empty());
+        // Forgotten when nobody watches.
+        drop(crowd);
+        assert!(crowds.all().is_empty() && lock(&crowds.0.watched).is_empty());
+    }
 }

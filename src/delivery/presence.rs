@@ -49,6 +49,8 @@ pub struct Announcer {
     /// What was taken and is not in the log yet; later changes wait behind it.
     pending: Vec<Change>,
     backoff: Backoff,
+    /// Who came since the store was told last: a crash forgets less of "last seen".
+    arrived: Vec<UserId>,
     /// When all who are online were written down last.
     all_seen_at: Timestamp,
 }
@@ -73,6 +75,8 @@ const CHANGES_MAX: usize = 256;
 const SEEN_MAX: usize = 500;
 /// How often those who are online are written down: what a crash can forget of "last seen".
 const SEEN_EVERY: Duration = Duration::from_secs(300);
+/// Users who came within a second and are written down at once; the others are with the next round.
+const ARRIVED_MAX: usize = 10_000;
 /// How often the log is asked to take the last changes of a node that stops.
 const LAST_TRIES: u32 = 5;
 
@@ -84,6 +88,7 @@ impl Announcer {
             parts,
             pending: Vec::new(),
             backoff: Backoff::default(),
+            arrived: Vec::new(),
             all_seen_at: now(),
         }
     }
@@ -136,6 +141,9 @@ impl Announcer {
                 self.parts.crowds.apply(&self.pending);
                 for change in &self.pending {
                     self.tell_everybody(change);
+                    if change.is_online && self.arrived.len() < ARRIVED_MAX {
+                        self.arrived.push(change.user.clone());
+                    }
                 }
             }
             if self.pending.is_empty() {
@@ -244,6 +252,11 @@ impl Announcer {
             presence.saved(&unsaved);
         }
         let at = now();
+        for users in std::mem::take(&mut self.arrived).chunks(SEEN_MAX) {
+            if !self.seen(users, at).await {
+                break;
+            }
+        }
         if at.since(self.all_seen_at) < SEEN_EVERY {
             return;
         }
@@ -307,4 +320,138 @@ const fn kind(change: &Change) -> &'static str {
 
 fn now() -> Timestamp {
     SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::backend::sql::{Database, Options as FileOptions};
+    use crate::cluster::presence::Departure;
+    use crate::eventlog::{EventLog, Options as LogOptions};
+    use crate::events::{Catalogue, Envelope};
+    use crate::types::SocketId;
+
+    struct Fixture {
+        parts: Parts,
+        log: EventLog,
+        _folder: TempDir,
+    }
+
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
+    fn socket(n: u8) -> SocketId {
+        SocketId::parse(&format!("{n:020}")).unwrap()
+    }
+
+    impl Fixture {
+        async fn new(options: LogOptions) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let database = Database::open(FileOptions::new(folder.path())).await;
+            let store = Store::sqlite(&database.unwrap());
+            let (bus, log) = (Bus::memory(), EventLog::memory(options));
+            let presence = Presence::memory(Duration::from_secs(3_600));
+            let parts = Parts {
+                crowds: Crowds::new(store.clone(), presence.clone(), bus.clone()),
+                presence,
+                store,
+                publisher: Publisher::new(log.clone()),
+                vocabulary: Vocabulary::new(Catalogue::builtin()),
+                bus,
+                node: NodeId::parse("node-1").unwrap(),
+                is_for_all: false,
+            };
+            Self {
+                parts,
+                log,
+                _folder: folder,
+            }
+        }
+
+        /// Everything told, as `user type`, sorted: users are in partitions of their own.
+        async fn told(&self) -> Vec<String> {
+            let mut consumer = self.log.consumer("test", &["user-activity"]).await.unwrap();
+            let mut told = Vec::new();
+            while let Ok(records) =
+                tokio::time::timeout(Duration::from_millis(200), consumer.poll(100)).await
+            {
+                for record in records.unwrap() {
+                    let envelope = Envelope::parse(&record.value).unwrap();
+                    told.push(format!("{} {}", envelope.user_id, envelope.kind));
+                }
+            }
+            told.sort();
+            told
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_reach_the_log_and_whoever_is_left_goes_with_the_node() {
+        let fixture = Fixture::new(LogOptions::default()).await;
+        let presence = &fixture.parts.presence;
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let run = Announcer::new(fixture.parts.clone()).run(async { drop(stopped.await) });
+        let life = async {
+            presence.came(&user("ann"), &socket(1), now());
+            presence.came(&user("bob"), &socket(2), now());
+            presence.went(&user("bob"), &socket(2), Departure::Lost, now());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(stop);
+        };
+        tokio::join!(run, life);
+        assert_eq!(
+            fixture.told().await,
+            [
+                "ann USER_OFFLINE",
+                "ann USER_ONLINE",
+                "bob USER_OFFLINE",
+                "bob USER_ONLINE",
+            ]
+        );
+        let seen = fixture
+            .parts
+            .store
+            .last_seen(&[user("ann"), user("bob")])
+            .await;
+        assert_eq!(seen.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_the_log_refuses_is_told_again() {
+        // One record at a time: of a batch all but the first are refused.
+        let options = LogOptions {
+            in_flight_records: 1,
+            ..LogOptions::default()
+        };
+        let fixture = Fixture::new(options).await;
+        let mut announcer = Announcer::new(fixture.parts.clone());
+        let names = ["ann", "bob", "cid", "dan"];
+        for (n, name) in (1u8..).zip(names) {
+            fixture.parts.presence.came(&user(name), &socket(n), now());
+        }
+        let mut tries = 0;
+        while !announcer.tell().await {
+            tries += 1;
+            assert!(tries < 100, "{} left", announcer.pending.len());
+        }
+        let expected = names.map(|name| format!("{name} USER_ONLINE"));
+        assert_eq!(fixture.told().await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_change_told_twice_is_one_event() {
+        let fixture = Fixture::new(LogOptions::default()).await;
+        let announcer = Announcer::new(fixture.parts.clone());
+        let change = |at| Change {
+            user: user("ann"),
+            is_online: true,
+            at: Timestamp::from_millis(at),
+            last_seen: None,
+        };
+        assert_eq!(announcer.id(&change(1)), announcer.id(&change(1)));
+        assert_ne!(announcer.id(&change(1)), announcer.id(&change(2)));
+    }
 }

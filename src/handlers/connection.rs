@@ -1,5 +1,6 @@
-//! `connection:request`, `connection:accept`, `connection:reject`: the store first, then both users are
-//! told in their rooms, then the answer. A retry finds what is stored and tells the same events.
+//! `connection:request`, `connection:accept`, `connection:reject`: the store first, then the other user is
+//! told by a durable event, then the answer. A retry finds what is stored and tells the same event. The
+//! acting user's other devices are told too, as far as they are here: what they miss they find in the list.
 
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use super::fields::Fields;
 use super::presence::allowed;
 use super::{Context, Session, answer, now, reply};
 use crate::auth::Identity;
+use crate::cluster::bus::Ephemeral;
+use crate::delivery::fanout::user_room;
 use crate::delivery::publish::Fact;
 use crate::events::{derived_id, random_id};
 use crate::server::Namespace;
@@ -207,6 +210,23 @@ async fn tell(context: &Context, by: &UserId, connection: &Connection) -> Result
         id: Some(derived_id(&["connection", &connection.id, kind])),
         at: connection.updated_at,
     };
+    let own = own_devices(context, by, &fact);
     let (_, publishing) = context.publisher.publish_type(&context.vocabulary, fact)?;
-    publishing.await.map(drop)
+    publishing.await?;
+    if let Some(event) = own {
+        let dropped = context.bus.publish_ephemeral(Arc::new(event));
+        metrics::BUS_EPHEMERAL_DROPPED.add(dropped as u64);
+    }
+    Ok(())
+}
+
+/// The same for the room of who acts; the event itself goes to the other one's.
+fn own_devices(context: &Context, by: &UserId, fact: &Fact<'_>) -> Option<Ephemeral> {
+    let row = context.vocabulary.current().by_type(fact.kind).cloned()?;
+    Some(Ephemeral {
+        room: user_room(by)?,
+        event: row.server.clone()?,
+        data: fact.data.clone(),
+        except: None,
+    })
 }
