@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{Answer, Api, problem, request};
 use crate::auth::Identity;
 use crate::handlers::conversation::{self, Wish};
-use crate::handlers::members::{self, Place, name};
+use crate::handlers::members::{self, Place};
 use crate::handlers::{Sender, conversation_room, read_cursor};
 use crate::store::{Conversation, ConversationKind, LastMessage, Listed, Member, Role};
 use crate::types::{
@@ -68,6 +68,8 @@ struct Last<'a> {
     timestamp: Timestamp,
     epoch: Epoch,
     seq: Seq,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Timestamp>,
 }
 
 /// One conversation, with how far its members have read, where they are few enough to be told.
@@ -222,7 +224,7 @@ impl Api {
         let next = last.map(|member| request::cursor(&member.user));
         let members = members.iter().map(|member: &Member| ShownMember {
             user_id: &member.user,
-            role: name(member.role),
+            role: member.role.text(),
             joined_at: Some(member.joined_at),
         });
         Ok(problem::json(&Members {
@@ -273,7 +275,7 @@ impl Api {
         members::set_role(&self.context, place, &user, role).await?;
         Ok(problem::json(&ShownMember {
             user_id: &user,
-            role: name(role),
+            role: role.text(),
             joined_at: None,
         }))
     }
@@ -360,6 +362,7 @@ fn last(last: &LastMessage) -> Last<'_> {
         timestamp: last.at,
         epoch: last.position.epoch,
         seq: last.position.seq,
+        deleted_at: last.deleted_at,
     }
 }
 
@@ -377,25 +380,22 @@ fn shown<'a>(
 ) -> Shown<'a> {
     Shown {
         id: &conversation.id,
-        kind: match conversation.kind {
-            ConversationKind::Direct => "direct",
-            ConversationKind::Group => "group",
-        },
+        kind: conversation.kind.text(),
         title: &conversation.title,
         creator: &conversation.creator,
         created_at: conversation.created_at,
         members: conversation.member_count,
-        role: role.map(name),
+        role: role.map(Role::text),
         other,
     }
 }
 
 fn wish(new: New, creator: &UserId) -> Result<Wish, Problem> {
     let kind = match new.kind.as_deref() {
-        None | Some("group") => ConversationKind::Group,
-        Some("direct") => ConversationKind::Direct,
-        Some(_) => return Err(Problem::field("kind", "kind is \"group\" or \"direct\"")),
+        None => Some(ConversationKind::Group),
+        Some(text) => ConversationKind::parse(text),
     };
+    let kind = kind.ok_or_else(|| Problem::field("kind", "kind is \"group\" or \"direct\""))?;
     let title = new.title.unwrap_or_default();
     if title.len() > TITLE_BYTES_MAX || title.chars().any(char::is_control) {
         let message = format!("title is one line of at most {TITLE_BYTES_MAX} bytes");
@@ -432,10 +432,8 @@ fn users(field: &str, names: &[String]) -> Result<Vec<UserId>, Problem> {
 }
 
 fn role(text: &str) -> Result<Role, Problem> {
-    [Role::Member, Role::Moderator, Role::Owner]
-        .into_iter()
-        .find(|role| name(*role) == text)
-        .ok_or_else(|| Problem::field("role", "role is \"member\", \"moderator\" or \"owner\""))
+    let message = "role is \"member\", \"moderator\" or \"owner\"";
+    Role::parse(text).ok_or_else(|| Problem::field("role", message))
 }
 
 #[cfg(test)]

@@ -80,6 +80,8 @@ impl Backends {
     }
 
     async fn embedded(config: &Config) -> anyhow::Result<Self> {
+        // The commonest mistakes are found before anything is written.
+        let vocabulary = Vocabulary::new(super::catalogue::load(&config.catalogue)?);
         let mut options = sql::Options::new(&config.data);
         options.linger = config.eventlog.group_commit.linger.get();
         let database = Database::open(options)
@@ -110,7 +112,6 @@ impl Backends {
             events = restored.entries,
             "timeline restored"
         );
-        let vocabulary = Vocabulary::builtin();
         let history = History::new(timeline.clone(), archive.clone(), vocabulary.clone());
         let store = Store::sqlite(&database);
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);

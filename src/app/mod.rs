@@ -5,9 +5,11 @@
 //! without the gateway.
 
 mod backends;
+pub mod catalogue;
 pub mod front;
 pub mod library;
 mod operations;
+mod page;
 mod wiring;
 
 use std::net::SocketAddr;
@@ -150,6 +152,10 @@ impl App {
             tasks.spawn(TaskKind::CertificateWatch, tls.watch(every));
         }
         tasks.spawn(TaskKind::KeyRefresh, backends.authenticator.clone().run());
+        tasks.spawn(
+            TaskKind::CatalogueWatch,
+            catalogue::watch(self.config.catalogue.clone(), backends.vocabulary.clone()),
+        );
         backends.spawn(&tasks, drain);
         let serve = async {
             backends.caught_up().await;

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::Failure;
 use super::flags::NodeFlags;
+use crate::app::catalogue;
 
-/// Checks the configuration, and that the files it names can be read. What is in them is checked by
-/// the node at its start.
+/// Checks the configuration and the catalogue, and that the files they name can be read. What is in
+/// the others is checked by the node at its start.
 pub(super) fn run(flags: NodeFlags) -> Result<&'static str, Failure> {
     let config = flags.load()?;
     let named = [
@@ -26,7 +27,10 @@ pub(super) fn run(flags: NodeFlags) -> Result<&'static str, Failure> {
     let set = named
         .into_iter()
         .filter_map(|(key, path)| Some((key, path.as_deref()?)));
-    let complaints: String = set.filter_map(complaint).collect();
+    let mut complaints: String = set.filter_map(complaint).collect();
+    if let Err(error) = catalogue::load(&config.catalogue) {
+        complaints.extend(["\n  ", &error.to_string()]);
+    }
     if complaints.is_empty() {
         Ok("the configuration is valid\n")
     } else {

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use tracing::info;
 
 use super::Failure;
-use crate::app::App;
+use crate::app::{self, App, catalogue};
 use crate::config::{Config, LogFormat};
 use crate::lifecycle::signal::Signals;
 use crate::telemetry::log::{self, Format};
@@ -24,7 +24,7 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
     log::init(format, &config.telemetry.log_level).map_err(anyhow::Error::from)?;
     metrics::describe_all();
     let mut signals = Signals::new().map_err(|error| Failure::new("cannot take signals", error))?;
-    let app = App::build(config).await.map_err(anyhow::Error::from)?;
+    let app = App::build(config).await.map_err(not_built)?;
     let scheme = if app.is_secure() { "https" } else { "http" };
     for (name, address) in app.addresses() {
         info!(%name, %address, "listening");
@@ -53,5 +53,15 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
     tokio::select! {
         () = listen => Ok(()),
         result = Box::pin(run) => Ok(result.map_err(anyhow::Error::from)?),
+    }
+}
+
+/// A catalogue with mistakes is a wrong setting, like any other.
+fn not_built(error: app::Error) -> Failure {
+    match &error {
+        app::Error::Build(cause) if cause.is::<catalogue::Error>() => {
+            Failure::refused(cause.to_string())
+        }
+        _ => anyhow::Error::from(error).into(),
     }
 }

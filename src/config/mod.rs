@@ -30,6 +30,7 @@ pub use print::example;
 pub use sections::archive::Archive;
 pub use sections::auth::{Algorithm, Auth, Authentication, Passwords};
 pub use sections::caches::Caches;
+pub use sections::catalogue::{Catalogue, Preset};
 pub use sections::drain::Drain;
 pub use sections::edge::{Edge, Origin, Tls};
 pub use sections::eventlog::{EventLog, GroupCommit};
@@ -77,6 +78,7 @@ section! {
         auth: Auth,
         eventlog: EventLog,
         timeline: Timeline,
+        catalogue: Catalogue,
         archive: Archive,
         caches: Caches,
         telemetry: Telemetry,

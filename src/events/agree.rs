@@ -3,16 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::events::catalogue::{Durability, Row};
-
-/// Client events that are code without a row.
-pub const CODED: [&str; 6] = [
-    "join:conversation",
-    "leave:conversation",
-    "private-message",
-    "register",
-    "presence:query",
-    "presence:subscribe",
-];
+use crate::events::coded::CODED;
 
 /// Every mistake.
 pub(super) fn check(rows: &[Row]) -> Vec<String> {
@@ -29,7 +20,7 @@ pub(super) fn check(rows: &[Row]) -> Vec<String> {
 fn clashes(rows: &[Row]) -> Vec<String> {
     let (mut clients, mut clashes) = (HashSet::new(), Vec::new());
     for client in rows.iter().filter_map(|row| row.client.as_deref()) {
-        if CODED.contains(&client) {
+        if CODED.iter().any(|coded| coded.name == client) {
             clashes.push(format!(
                 "client event {client:?} is handled by the program itself"
             ));

@@ -4,11 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::events::changes::Changes;
 use crate::events::derive::{Effect, Emit};
 use crate::events::envelope::Envelope;
 use crate::events::layers::Layer;
 use crate::events::load::{self, Mistakes};
 use crate::events::presets;
+use crate::events::row::MEMBERS;
 use crate::events::schema::Schema;
 use crate::events::template::{Template, TemplateError};
 use crate::types::{Problem, RoomName};
@@ -61,6 +63,8 @@ pub struct Row {
     pub effects: Vec<Effect>,
     /// What its data must look like.
     pub schema: Schema,
+    /// What the files say about it, for telling whether that changed.
+    pub(super) source: String,
     /// What clients see of it, in this order.
     pub(super) view: Vec<Member>,
     /// For each [`Member::OfData`], in the same order, how it is shown and its name in the data.
@@ -173,6 +177,14 @@ impl Catalogue {
         }
     }
 
+    /// What this catalogue changes for a node that has run with another.
+    ///
+    /// # Errors
+    /// That a topic is gone. What is in it has yet to be read, so that takes a restart.
+    pub fn changes_since(&self, old: &Self) -> Result<Changes, Mistakes> {
+        Changes::between(old, self)
+    }
+
     /// All rows, in the file's order.
     #[must_use]
     pub fn rows(&self) -> &[Arc<Row>] {
@@ -216,6 +228,22 @@ impl Row {
     #[must_use]
     pub fn name(&self) -> &str {
         self.client.as_ref().unwrap_or(&self.kind)
+    }
+
+    /// The names of the members that clients see, in their order.
+    #[must_use]
+    pub fn shown(&self) -> Vec<&str> {
+        let mut data = self.data_members.iter().map(|(shown, _)| shown.as_str());
+        let members = self.view.iter().filter_map(|member| match member {
+            Member::OfData => data.next(),
+            member => {
+                let mut known = MEMBERS.iter();
+                known
+                    .find(|(_, known)| known == member)
+                    .map(|(name, _)| *name)
+            }
+        });
+        members.collect()
     }
 
     /// The room an event of this type goes to; an error for a type that goes to none.

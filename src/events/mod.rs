@@ -8,6 +8,8 @@
 
 mod agree;
 mod catalogue;
+mod changes;
+mod coded;
 pub mod derive;
 mod derived;
 mod envelope;
@@ -26,8 +28,9 @@ mod validate;
 mod view;
 mod vocabulary;
 
-pub use agree::CODED;
 pub use catalogue::{Catalogue, Durability, Limiter, LimiterScope, Row, Who};
+pub use changes::Changes;
+pub use coded::{CODED, Coded, TOLD};
 pub use derive::{Each, Effect, Emit, When};
 pub use envelope::{Envelope, EnvelopeError};
 pub use form::{Author, form};

@@ -24,6 +24,7 @@ pub(super) const ROOM_KINDS: [&str; 6] = [
 
 /// Reads a row; where something is wrong it holds a stand-in, so that the rest is checked too.
 pub(super) fn load(section: &mut Section, limiters: &[Limiter]) -> Option<Row> {
+    let source = section.source();
     let kind = section.text("type");
     let schema = load_schema(section);
     let texts = texts(&schema);
@@ -60,6 +61,7 @@ pub(super) fn load(section: &mut Section, limiters: &[Limiter]) -> Option<Row> {
         emits: derived::emits(section, &schema),
         effects: derived::effects(section, &texts),
         schema,
+        source,
         view,
         data_members,
     };

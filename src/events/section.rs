@@ -35,6 +35,11 @@ impl Section {
         &self.place
     }
 
+    /// What is in it, as TOML with its keys in order.
+    pub(super) fn source(&self) -> String {
+        self.table.to_string()
+    }
+
     /// Takes over the mistakes of a table inside this one.
     pub(super) fn take_over(&mut self, inside: Self) {
         self.mistakes.extend(inside.end());

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use crate::events::catalogue::{Catalogue, Member, Row};
 use crate::events::envelope::Envelope;
 use crate::events::object::pick;
-use crate::types::Position;
+use crate::types::{ConversationId, Epoch, EventId, Position, Seq};
 
 /// An event as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +27,6 @@ pub struct View {
 /// Why an event cannot be shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ViewError {
-    /// The catalogue has no such type.
-    #[error("event type {0:?} is not in the catalogue")]
-    UnknownType(String),
     /// The type has no server event.
     #[error("event type {0:?} is not shown to clients")]
     Hidden(String),
@@ -42,17 +40,41 @@ pub enum ViewError {
     },
 }
 
-/// A durable event, in its place.
+/// A durable event, in its place. What the catalogue no longer has, or no longer shows, keeps its
+/// place under the name of its type and without its data: a reader's positions have no hole.
 pub fn view(
     catalogue: &Catalogue,
     envelope: &Envelope,
     position: Position,
 ) -> Result<View, ViewError> {
-    let kind = &envelope.kind;
-    let row = catalogue
-        .by_type(kind)
-        .ok_or_else(|| ViewError::UnknownType(kind.clone()))?;
-    build(row, envelope, Some(position))
+    match catalogue.by_type(&envelope.kind) {
+        Some(row) if row.server.is_some() => build(row, envelope, Some(position)),
+        _ => Ok(placeholder(envelope, position)),
+    }
+}
+
+fn placeholder(envelope: &Envelope, position: Position) -> View {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Placeholder<'a> {
+        id: &'a EventId,
+        r#type: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        conversation_id: Option<&'a ConversationId>,
+        epoch: Epoch,
+        seq: Seq,
+    }
+    let shown = Placeholder {
+        id: &envelope.id,
+        r#type: &envelope.kind,
+        conversation_id: envelope.conversation_id.as_ref(),
+        epoch: position.epoch,
+        seq: position.seq,
+    };
+    View {
+        event: Arc::from(envelope.kind.as_str()),
+        json: serde_json::to_string(&shown).expect("its members are strings and numbers"),
+    }
 }
 
 /// An ephemeral event, which has no place.
@@ -143,7 +165,6 @@ impl Serialize for Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Epoch, Seq};
 
     fn envelope(kind: &str, data: &str) -> Envelope {
         let json = format!(
@@ -195,10 +216,14 @@ mod tests {
             shown.json,
             r#"{"id":"e1","type":"X","userId":"a\"nn","conversationId":"42","timestamp":"2026-01-31T12:00:00.000Z","data":[1, 2],"epoch":2,"seq":7}"#
         );
-        let hidden = view(&catalogue, &envelope("Y", "1"), AT).unwrap_err();
+        let row = catalogue.by_type("Y").unwrap();
+        let hidden = view_ephemeral(row, &envelope("Y", "1")).unwrap_err();
         assert_eq!(hidden, ViewError::Hidden("Y".to_owned()));
-        let unknown = view(&catalogue, &envelope("Z", "1"), AT).unwrap_err();
-        assert_eq!(unknown, ViewError::UnknownType("Z".to_owned()));
+        for kind in ["Y", "Z"] {
+            let left = view(&catalogue, &envelope(kind, "1"), AT).unwrap();
+            let json = r#"{"id":"e1","type":"K","conversationId":"42","epoch":2,"seq":7}"#;
+            assert_eq!(left.json, json.replace('K', kind));
+        }
     }
 
     #[test]

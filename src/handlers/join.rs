@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Context, Session, now, reply};
-use crate::delivery::fanout::rooms_counted;
+use crate::delivery::fanout::{Attached, rooms_counted};
 use crate::delivery::history::{Missed, Shown};
 use crate::server::{Ack, Event, Json, Namespace, Socket};
 use crate::telemetry::metrics;
@@ -90,15 +90,7 @@ async fn try_join(
         );
         return Err(Problem::new(Code::Conflict, message));
     }
-    let shard = context.timeline.shard_of(&room);
-    let attached = tokio::time::timeout(ATTACH_WITHIN, session.fanout.attach(socket, &room, shard));
-    let attached = attached.await.ok().flatten().ok_or_else(|| {
-        Problem::new(
-            Code::Unavailable,
-            "the room cannot be joined right now; try again",
-        )
-        .retry_after(Duration::from_secs(1))
-    })?;
+    let attached = attach(context, (socket, session), &room).await?;
     // Who was taken out of the conversation meanwhile was not in the room yet to be taken out of it.
     if let Err(refused) = directory.may_join(&session.identity, &room).await {
         socket.leave(room.as_str());
@@ -144,6 +136,23 @@ async fn try_join(
     let answer = ack.as_ref().map(|ack| ack.frame(Json(joined)));
     attached.hold.release(answer.into_iter().collect());
     Ok(())
+}
+
+async fn attach(
+    context: &Context,
+    (socket, session): (&Socket, &Rc<Session>),
+    room: &RoomName,
+) -> Result<Attached, Problem> {
+    let shard = context.timeline.shard_of(room);
+    let attached = session.fanout.attach(socket, room, shard);
+    let attached = tokio::time::timeout(ATTACH_WITHIN, attached).await;
+    attached.ok().flatten().ok_or_else(|| {
+        Problem::new(
+            Code::Unavailable,
+            "the room cannot be joined right now; try again",
+        )
+        .retry_after(Duration::from_secs(1))
+    })
 }
 
 /// The position that a client has seen.

@@ -55,7 +55,7 @@ pub async fn add(
             conversation_id: place.id,
             change: "added",
             title: None,
-            role: Some(name(role)),
+            role: Some(role.text()),
             by: place.by.user(),
         },
         at,
@@ -95,7 +95,7 @@ pub async fn set_role(
             conversation_id: place.id,
             change: "role",
             title: None,
-            role: Some(name(role)),
+            role: Some(role.text()),
             by: place.by.user(),
         },
         at,
@@ -122,7 +122,7 @@ pub async fn remove(context: &Context, place: Place<'_>, user: &UserId) -> Resul
     if mine.is_some_and(|mine| mine < Role::Owner && theirs >= mine) {
         let message = format!(
             "only an owner may take out a member who is {}",
-            name(theirs)
+            theirs.text()
         );
         return Err(Problem::new(Code::Forbidden, message));
     }
@@ -148,16 +148,6 @@ pub async fn remove(context: &Context, place: Place<'_>, user: &UserId) -> Resul
         at,
     };
     tell(context, &[user], &notice).await
-}
-
-/// A role's name on the wire.
-#[must_use]
-pub const fn name(role: Role) -> &'static str {
-    match role {
-        Role::Member => "member",
-        Role::Moderator => "moderator",
-        Role::Owner => "owner",
-    }
 }
 
 async fn group(context: &Context, id: &ConversationId) -> Result<(), Problem> {
@@ -191,8 +181,8 @@ fn needs(mine: Role, needed: Role) -> Result<(), Problem> {
     }
     let message = format!(
         "this needs the role {}; yours is {}",
-        name(needed),
-        name(mine)
+        needed.text(),
+        mine.text()
     );
     Err(Problem::new(Code::Forbidden, message))
 }

@@ -80,6 +80,8 @@ kinds! {
     CertificateWatch = "certificate_watch", Abort, Log;
     /// Fetches the keys that tokens are checked with.
     KeyRefresh = "key_refresh", Abort, Log;
+    /// Reads the catalogue again when told to.
+    CatalogueWatch = "catalogue_watch", Abort, Log;
     /// Whatever a test or an example spawns.
     Other = "other", Abort, Log;
 }

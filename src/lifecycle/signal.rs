@@ -1,6 +1,8 @@
-//! The signals that end a node: SIGTERM and SIGINT.
+//! The signals that end a node, SIGTERM and SIGINT, and the one that makes it read its files again,
+//! SIGHUP.
 //!
-//! The first asks for a drain, the second ends it at once; both are taken by [`Signals::next`].
+//! The first of those that end it asks for a drain, the second ends it at once; both are taken by
+//! [`Signals::next`].
 
 use std::io;
 
@@ -50,6 +52,26 @@ impl Signals {
             Some(()) = self.terminate.recv() => Signal::Terminate,
             Some(()) = self.interrupt.recv() => Signal::Interrupt,
             else => std::future::pending().await,
+        }
+    }
+}
+
+/// Takes SIGHUP from its creation on; before this it ends the process.
+pub struct Reloads(unix::Signal);
+
+impl Reloads {
+    /// Takes over the signal.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(unix::signal(SignalKind::hangup())?))
+    }
+
+    /// The next one. Cancel-safe.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -86,6 +86,8 @@ pub struct LastMessage {
     pub at: Timestamp,
     /// Its content now, as JSON; `null` once it was deleted.
     pub content: Box<RawValue>,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// A conversation in a user's list.

@@ -70,6 +70,7 @@ fn last(row: &Row) -> Result<Option<LastMessage>, Error> {
             seq: crate::types::Seq(row::count(row, 19)),
         },
         content,
+        deleted_at: row.time(18),
     }))
 }
 

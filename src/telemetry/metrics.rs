@@ -92,6 +92,8 @@ table! {
     TLS_HANDSHAKES: Counter<Attempt> = "vestibule_tls_handshakes_total", "handshakes";
     /// Attempts to load changed certificate files; after a failed one the old certificate serves on.
     TLS_RELOADS: Counter<Attempt> = "vestibule_tls_reloads_total", "reloads";
+    /// Attempts to read the catalogue again; after a failed one the old one stays in force.
+    CATALOGUE_RELOADS: Counter<Attempt> = "vestibule_catalogue_reloads_total", "reloads";
     /// When the certificate being served ends, as a Unix time; 0 without TLS.
     TLS_CERTIFICATE_EXPIRY: Gauge =
         "vestibule_tls_certificate_expiry_timestamp_seconds", "seconds";

@@ -11,20 +11,19 @@ use super::support::{eventually, within};
 /// Somebody whose token opens no room: what may be done is what is stored.
 struct Person<'n> {
     node: &'n Node,
-    name: &'static str,
     token: String,
 }
 
 impl<'n> Person<'n> {
-    fn new(node: &'n Node, name: &'static str) -> Self {
+    fn new(node: &'n Node, name: &str) -> Self {
         Self::with(node, name, &[])
     }
 
-    fn with(node: &'n Node, name: &'static str, more: &[&str]) -> Self {
+    fn with(node: &'n Node, name: &str, more: &[&str]) -> Self {
         let mut args = vec!["--rooms", "nothing:at-all"];
         args.extend(more);
         let token = node.token_with(name, &args);
-        Self { node, name, token }
+        Self { node, token }
     }
 
     async fn connect(&self) -> Client {

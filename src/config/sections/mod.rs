@@ -3,6 +3,7 @@
 pub(super) mod archive;
 pub(super) mod auth;
 pub(super) mod caches;
+pub(super) mod catalogue;
 pub(super) mod drain;
 pub(super) mod edge;
 pub(super) mod eventlog;

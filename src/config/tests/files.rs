@@ -96,7 +96,7 @@ pub(super) const FILES: &[(&str, &[&str])] = &[
     (
         "[drian]\nparting = '1s'",
         &[
-            "drian: unknown key; the file has mode, node, data, edge, transport, rooms, auth, eventlog, timeline, archive, telemetry, drain",
+            "drian: unknown key; the file has mode, node, data, edge, transport, rooms, limits, presence, auth, eventlog, timeline, catalogue, archive, caches, telemetry, drain",
         ],
     ),
     (
