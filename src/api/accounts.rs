@@ -89,6 +89,7 @@ impl Api {
             data: &data,
         };
         self.context.announce(fact).await?;
+        self.context.directory.warm(&login.user.id).await;
         let mut response = self.logged_in(&login);
         *response.status_mut() = StatusCode::CREATED;
         Ok(response)
@@ -114,6 +115,7 @@ impl Api {
             data: &data,
         };
         self.context.announce(fact).await?;
+        self.context.directory.warm(&login.user.id).await;
         Ok(self.logged_in(&login))
     }
 

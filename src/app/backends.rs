@@ -214,7 +214,7 @@ impl Backends {
         announcing::Parts {
             presence: self.presence.clone(),
             crowds: self.crowds.clone(),
-            store: self.store.clone(),
+            directory: self.directory.clone(),
             publisher: self.publisher.clone(),
             vocabulary: self.vocabulary.clone(),
             bus: self.bus.clone(),

@@ -17,8 +17,8 @@ use super::crowd::Crowds;
 use super::publish::{Fact, Publisher, Publishing};
 use crate::cluster::bus::{Bus, Ephemeral};
 use crate::cluster::presence::{Change, Presence};
+use crate::directory::Directory;
 use crate::events::{Vocabulary, derived_id};
-use crate::store::Store;
 use crate::telemetry::metrics;
 use crate::types::{EventId, Kind, NodeId, Problem, RoomName, Timestamp, UserId};
 
@@ -30,7 +30,7 @@ pub struct Parts {
     /// Large conversations that somebody watches.
     pub crowds: Crowds,
     /// Where "last seen" is kept.
-    pub store: Store,
+    pub directory: Directory,
     /// Into the log.
     pub publisher: Publisher,
     /// The types' rows.
@@ -275,17 +275,20 @@ impl Announcer {
         let second = |at: Timestamp| at.as_millis().div_euclid(1_000);
         for group in sorted.chunk_by(|(_, a), (_, b)| second(*a) == second(*b)) {
             let users: Vec<UserId> = group.iter().map(|(user, _)| user.clone()).collect();
-            if let Some((_, at)) = group.last()
-                && !self.seen(&users, *at).await
-            {
-                return false;
+            if let Some((_, at)) = group.last() {
+                if !self.seen(&users, *at).await {
+                    return false;
+                }
+                for user in &users {
+                    self.parts.directory.last_seen_changed(user);
+                }
             }
         }
         true
     }
 
     async fn seen(&self, users: &[UserId], at: Timestamp) -> bool {
-        let result = self.parts.store.seen(users, at).await;
+        let result = self.parts.directory.store().seen(users, at).await;
         if let Err(error) = &result {
             tracing::warn!(%error, users = users.len(), "when users were last seen could not be stored");
         }

@@ -85,6 +85,16 @@ impl Directory {
         self.changed("records", &pair(kind, id));
     }
 
+    /// An event says that what is kept of a record is old. Accounts and conversations have caches of
+    /// their own.
+    pub fn forget_record(&self, kind: &str, id: &str) {
+        match kind {
+            "user" => self.changed("users", id),
+            "conversation" => self.changed("conversations", id),
+            _ => self.record_changed(kind, id),
+        }
+    }
+
     /// Another node says: forget this.
     pub fn forget(&self, cache: &str, key: &str) {
         match cache {

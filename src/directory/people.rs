@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
 use super::{Directory, Found};
 use crate::store::{self, Session, User};
 use crate::types::{Timestamp, UserId};
+
+/// Users looked up at once.
+const AT_ONCE: usize = 16;
 
 impl Directory {
     /// A user's account.
@@ -47,8 +53,17 @@ impl Directory {
         Ok(found.value)
     }
 
-    /// When a user was last seen, as far as the store knows; who is here now is presence's to say.
-    pub async fn last_seen(&self, id: &UserId) -> Result<Option<Timestamp>, store::Error> {
+    /// When users were last seen, in the order asked, as far as the store knows; who is here now is
+    /// presence's to say.
+    pub async fn last_seen(&self, ids: &[UserId]) -> Result<Vec<Option<Timestamp>>, store::Error> {
+        let seen: Vec<_> = ids
+            .iter()
+            .map(|id| self.clone().last_seen_one(id.clone()).boxed())
+            .collect();
+        stream::iter(seen).buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn last_seen_one(self, id: UserId) -> Result<Option<Timestamp>, store::Error> {
         let load = || {
             let (store, id) = (self.0.store.clone(), id.clone());
             async move {

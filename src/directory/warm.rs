@@ -43,7 +43,12 @@ impl Active {
 }
 
 impl Directory {
-    /// Reads what a user is about to need: at login, at sign-up, at CONNECT. A failure is not told:
+    /// A user is here: what it needs is kept from expiring for a while.
+    pub fn active(&self, user: &UserId) {
+        self.0.active.note(user);
+    }
+
+    /// Reads what a user is about to need: at login and sign-up. A failure is not told:
     /// whoever asks for the value is.
     pub async fn warm(&self, user: &UserId) {
         self.0.active.note(user);

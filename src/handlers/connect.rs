@@ -137,6 +137,7 @@ fn entered(context: &Arc<Context>, socket: &Socket) {
     socket.clone().spawn(async move {
         let checked = context.accounts.check(&session.identity, now()).await;
         end_if_refused(&socket, checked);
+        context.directory.active(session.identity.user());
     });
 }
 

@@ -320,16 +320,12 @@ async fn states_of(context: &Context, users: Vec<UserId>) -> Result<Vec<State>, 
         .filter(is_unknown)
         .map(|state| state.user.clone())
         .collect();
-    let stored: HashMap<UserId, Timestamp> = if unknown.is_empty() {
-        HashMap::new()
-    } else {
-        context
-            .store
-            .last_seen(&unknown)
-            .await?
-            .into_iter()
-            .collect()
-    };
+    let seen = context.directory.last_seen(&unknown).await?;
+    let stored: HashMap<UserId, Timestamp> = unknown
+        .into_iter()
+        .zip(seen)
+        .filter_map(|(user, at)| Some((user, at?)))
+        .collect();
     let shown = here.into_iter().map(|state| State {
         last_seen: state.last_seen.or_else(|| stored.get(&state.user).copied()),
         user_id: state.user,

@@ -70,7 +70,7 @@ impl Change {
                 store.delete_record(kind, id, self.version, self.at).await?;
                 directory.record_changed(kind, id);
             }
-            What::Invalidate { kind, id } => directory.record_changed(kind, id),
+            What::Invalidate { kind, id } => directory.forget_record(kind, id),
             What::Join { room, user } => {
                 directory.store().enroll(room, user, self.at).await?;
                 directory.groups_changed(user);

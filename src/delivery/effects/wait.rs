@@ -73,9 +73,10 @@ impl Change {
     /// The consumer does so too, but perhaps a moment after the store shows the change.
     fn forget(&self, directory: &Directory) {
         match &self.what {
-            What::Upsert { kind, id, .. }
-            | What::Delete { kind, id }
-            | What::Invalidate { kind, id } => directory.record_changed(kind, id),
+            What::Upsert { kind, id, .. } | What::Delete { kind, id } => {
+                directory.record_changed(kind, id);
+            }
+            What::Invalidate { kind, id } => directory.forget_record(kind, id),
             What::Join { user, .. } | What::Leave { user, .. } => directory.groups_changed(user),
         }
     }
