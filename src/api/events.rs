@@ -62,7 +62,7 @@ impl Api {
         let place: Option<Place> = serde_json::from_str(new.data.get()).ok();
         let conversation = new
             .conversation_id
-            .or(place.and_then(|p| p.conversation_id));
+            .or_else(|| place.and_then(|p| p.conversation_id));
         let fact = Fact {
             kind: &kind,
             user,

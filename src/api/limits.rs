@@ -1,7 +1,7 @@
 //! How often somebody may ask, and the headers that say so.
 //!
 //! Every request takes a token of `api`, for the user who asks or, where nobody is logged in, for the
-//! address. Sign-up and login take one for the address besides, whoever asks; every other endpoint one of
+//! address; a service's (a token with scopes) one of `services` and no other. Sign-up and login take one for the address besides, whoever asks; every other endpoint one of
 //! `other`, for each user and endpoint. Sending has the catalogue's limiter instead, which the sending
 //! itself takes from. An answer carries `RateLimit-Limit`, `-Remaining` and `-Reset` (seconds) of
 //! the limit that is nearest.
@@ -14,6 +14,7 @@ use http::{HeaderName, Method, Response};
 use http_body_util::Full;
 
 use super::{Api, Asker};
+use crate::auth::Identity;
 use crate::limits::{self, Decision, Rule};
 use crate::types::{Problem, Timestamp};
 
@@ -47,14 +48,21 @@ impl Api {
             || format!("address {address}"),
             |identity| format!("user {}", identity.user()),
         );
-        let api = self.take("api", rules.api, &key).await;
-        if let Err(problem) = api.check("api") {
+        let is_service = user.is_some_and(Identity::is_service);
+        let (name, rule) = if is_service {
+            ("services", rules.services)
+        } else {
+            ("api", rules.api)
+        };
+        let api = self.take(name, rule, &key).await;
+        if let Err(problem) = api.check(name) {
             return (Some(api), Err(problem));
         }
         let (name, rule, key) = match path {
             "/api/login" if *method == Method::POST => ("login", rules.login, address),
             "/api/signup" if *method == Method::POST => ("signup", rules.signup, address),
             "/api/messages" if user.is_some() => return (Some(api), Ok(())),
+            _ if is_service => return (Some(api), Ok(())),
             _ => ("other", rules.other, format!("{key} {method} {path}")),
         };
         let other = self.take(name, rule, &key).await;

@@ -26,6 +26,11 @@ struct History<'a> {
     /// Position to give as `before` for what came earlier.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<String>,
+    /// Whether nothing between these messages is missing.
+    complete: bool,
+    /// How far the archive is, when it is behind: what is missing is later than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archived_up_to: Option<String>,
 }
 
 /// What of a message's body decides where it goes; the rest is checked against the catalogue.
@@ -72,23 +77,23 @@ impl Api {
         let (before, after) = (position("before")?, position("after")?);
         let limit = request::limit(query, LIMIT_DEFAULT, self.page_max)?;
         let history = &self.context.history;
-        let shown = match (before, after) {
+        let page = match (before, after) {
             (Some(_), Some(_)) => {
                 return Err(Problem::field("after", "give before or after, not both"));
             }
             (None, Some(after)) => history.after_page(&room, after, limit).await?,
             (before, None) => history.before(&room, before, limit).await?,
         };
-        let top = history.top(&room).await?;
-        let next = shown.last().map(|e| e.position).filter(|p| p.seq < top.seq);
-        let previous = shown.first().map(|e| e.position).filter(|p| p.seq.0 > 1);
-        let messages = shown.into_iter().map(|Shown { data, .. }| data).collect();
+        let messages = page.messages.into_iter().map(|Shown { data, .. }| data);
+        let text = |position: Option<Position>| position.map(|position| position.to_string());
         Ok(problem::json(&History {
             conversation_id: &id,
-            epoch: top.epoch,
-            messages,
-            next: next.map(|p| p.to_string()),
-            previous: previous.map(|p| p.to_string()),
+            epoch: page.top.epoch,
+            messages: messages.collect(),
+            next: text(page.next),
+            previous: text(page.previous),
+            complete: page.complete,
+            archived_up_to: text(page.archived_up_to),
         }))
     }
 

@@ -169,7 +169,11 @@ impl Api {
                 json => request::json(json)?,
             };
             // Without a time, for good.
-            Some(given.until.unwrap_or(Timestamp::from_millis(i64::MAX)))
+            Some(
+                given
+                    .until
+                    .unwrap_or_else(|| Timestamp::from_millis(i64::MAX)),
+            )
         };
         self.context.accounts.ban(&id, until, now()).await?;
         Ok(nothing())

@@ -12,7 +12,7 @@ use crate::config::{self, Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
 use crate::delivery::crowd::Crowds;
 use crate::delivery::effects::{self, Effects};
-use crate::delivery::history::History;
+use crate::delivery::history::{self, History};
 use crate::delivery::presence::{self as announcing, Announcer};
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
@@ -94,11 +94,6 @@ impl Backends {
         let log = EventLog::sql(&database, log_options(config)).await?;
         let archive = Archive::sql(&database);
         let timeline = Timeline::Memory(timeline::Memory::new(timeline_limits(config)));
-        let lookback = config
-            .timeline
-            .dedup_window
-            .get()
-            .max(config.timeline.ttl.get());
         let bus = Bus::memory();
         let restore = Restore {
             log: log.clone(),
@@ -106,14 +101,16 @@ impl Backends {
             timeline: timeline.clone(),
             bus: bus.clone(),
         };
-        let restored = restore.run(lookback).await?;
-        tracing::info!(
-            rooms = restored.rooms,
-            events = restored.entries,
-            "timeline restored"
-        );
-        let history = History::new(timeline.clone(), archive.clone(), vocabulary.clone());
+        restored(config, restore).await?;
         let store = Store::sqlite(&database);
+        let publisher = Publisher::new(log.clone());
+        let history = History::new(history::Parts {
+            timeline: timeline.clone(),
+            archive: archive.clone(),
+            store: store.clone(),
+            vocabulary: vocabulary.clone(),
+            recent: publisher.recent().clone(),
+        });
         let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
         let presence = Presence::memory(config.presence.grace.get());
         let crowds = Crowds::new(store.clone(), presence.clone(), bus.clone());
@@ -131,7 +128,7 @@ impl Backends {
             presence,
             crowds,
             node: node(config),
-            publisher: Publisher::new(log.clone()),
+            publisher,
             history,
             vocabulary,
             authenticator,
@@ -244,6 +241,16 @@ impl Backends {
 
 /// How often limits that are full again are forgotten.
 const LIMITS_SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Brings back what the timeline held.
+async fn restored(config: &Config, restore: Restore) -> anyhow::Result<()> {
+    let times = &config.timeline;
+    let lookback = times.dedup_window.get().max(times.ttl.get());
+    let restored = restore.run(lookback).await?;
+    let (rooms, events) = (restored.rooms, restored.entries);
+    tracing::info!(rooms, events, "timeline restored");
+    Ok(())
+}
 
 /// Runs a service until the drain flushes, which waits for it.
 async fn guarded<F: Future>(

@@ -59,7 +59,9 @@ pub(super) async fn watch(config: config::Catalogue, vocabulary: Vocabulary) -> 
             }
             Ok(Err(error)) => {
                 metrics::CATALOGUE_RELOADS.of(Attempt::Failed).add(1);
-                tracing::warn!(%error, "catalogue not reloaded, the old one stays in force");
+                // One line for all that is wrong, so that the log stays one line for an event.
+                let error = error.to_string().replace("\n  ", " ");
+                tracing::warn!(error, "catalogue not reloaded, the old one stays in force");
             }
             Err(_) => metrics::CATALOGUE_RELOADS.of(Attempt::Failed).add(1),
         }

@@ -172,7 +172,7 @@ script touches is on one slot.
             line(
                 page,
                 &[
-                    row.topic.as_deref().map_or("–".to_owned(), code),
+                    row.topic.as_deref().map_or_else(|| "–".to_owned(), code),
                     code(&row.kind),
                     code(&row.key.to_string()),
                     members(row, true),
@@ -192,13 +192,13 @@ script touches is on one slot.
                   often it is derived.\n\n| from | follows | for | when | data |\n|---|---|---|---|---|\n";
         for row in catalogue.rows() {
             for emit in &row.emits {
-                let when = emit
-                    .when
-                    .as_ref()
-                    .map_or("–".to_owned(), |when| match &when.equals {
+                let when = emit.when.as_ref().map_or_else(
+                    || "–".to_owned(),
+                    |when| match &when.equals {
                         Some(value) => format!("`{}` is `{value}`", when.field),
                         None => format!("`{}` is there", when.field),
-                    });
+                    },
+                );
                 let data = emit
                     .data
                     .iter()
@@ -218,6 +218,7 @@ script touches is on one slot.
         page.push('\n');
     }
 
+    #[expect(clippy::too_many_lines, reason = "it is one table")]
     fn caches(page: &mut String) {
         // Taken apart, so that a cache that is added is missed here.
         let config::Caches {
@@ -348,6 +349,7 @@ script touches is on one slot.
             login,
             signup,
             other,
+            services,
             events_per_socket,
             keys_max: _,
         } = Config::default().limits;
@@ -360,6 +362,7 @@ script touches is on one slot.
                 other,
                 "user and endpoint, or user and client event",
             ),
+            ("services", services, "service"),
             ("events_per_socket", events_per_socket, "socket"),
         ];
         for (name, rate, whom) in rows {
@@ -387,10 +390,10 @@ script touches is on one slot.
                     &[
                         name.to_owned(),
                         code(&row.kind),
-                        row.topic.as_deref().map_or("–".to_owned(), code),
+                        row.topic.as_deref().map_or_else(|| "–".to_owned(), code),
                         row.room
                             .as_ref()
-                            .map_or("–".to_owned(), |room| code(&room.to_string())),
+                            .map_or_else(|| "–".to_owned(), |room| code(&room.to_string())),
                     ],
                 );
             }

@@ -105,6 +105,7 @@ fn context(config: &Config, backends: &Backends) -> Context {
 fn rules(section: &config::Limits) -> Rules {
     Rules {
         api: section.api.into(),
+        services: section.services.into(),
         login: section.login.into(),
         signup: section.signup.into(),
         other: section.other.into(),

@@ -66,6 +66,13 @@ impl Identity {
         scopes.split(' ').any(|own| own == scope)
     }
 
+    /// Whether the token has any scope: a service's, not a person's.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        let scopes = self.0.scope.as_deref().unwrap_or_default();
+        !scopes.trim().is_empty()
+    }
+
     /// Whether a login here made the token: then its session must be known and not ended. Tokens
     /// made elsewhere are good unless they were revoked.
     #[must_use]

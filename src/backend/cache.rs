@@ -570,7 +570,7 @@ mod tests {
     #[tokio::test]
     async fn a_load_that_nobody_waits_for_leaves_nothing_behind() {
         let cache = cache();
-        let first = cache.get_with("k", || pending::<Result<Option<u32>, _>>());
+        let first = cache.get_with("k", pending::<Result<Option<u32>, _>>);
         assert!(Box::pin(first).now_or_never().is_none());
         assert!(cache.0.flights().under_way.is_empty());
         assert_eq!(get(&cache, Ok(Some(1))).await.0, Some(1));
@@ -642,7 +642,7 @@ mod tests {
         get(&cache, Ok(Some(1))).await;
         tokio::time::advance(Duration::from_secs(61)).await;
         let began = Instant::now();
-        let slow = cache.get_with("k", || pending::<Result<Option<u32>, _>>());
+        let slow = cache.get_with("k", pending::<Result<Option<u32>, _>>);
         assert!(slow.await.unwrap().is_stale);
         assert_eq!(began.elapsed(), Duration::from_millis(500));
         // Forgotten is forgotten, whatever the store does.

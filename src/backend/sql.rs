@@ -183,7 +183,7 @@ impl Database {
         migrate(&mut connection, &options.file()).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .acquire_timeout(options.busy_timeout)
+            .acquire_timeout(CONNECTION_WITHIN)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
@@ -380,6 +380,9 @@ const READERS: u32 = 3;
 
 /// More than the program has texts, so that each is compiled once for each connection.
 const STATEMENTS: usize = 256;
+
+/// How long a reading may wait for one of them.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(5);
 
 /// SQLite's default.
 const PAGE_BYTES: usize = 4096;

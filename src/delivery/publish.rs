@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::history::Recent;
 use crate::eventlog::{Append, Appended, Error, EventLog};
 use crate::events::{Envelope, Row, Vocabulary, random_id, validate};
 use crate::types::{Code, ConversationId, EventId, Problem, Timestamp, UserId};
@@ -33,13 +34,23 @@ pub struct Fact<'a> {
 #[derive(Debug, Clone)]
 pub struct Publisher {
     log: EventLog,
+    recent: Recent,
 }
 
 impl Publisher {
     /// Appends to this log.
     #[must_use]
-    pub const fn new(log: EventLog) -> Self {
-        Self { log }
+    pub fn new(log: EventLog) -> Self {
+        Self {
+            log,
+            recent: Recent::default(),
+        }
+    }
+
+    /// Where the messages went that were published last, for who looks for one by its id.
+    #[must_use]
+    pub const fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Appends an event of a row of the catalogue, behind everything that was published before. The
@@ -58,6 +69,12 @@ impl Publisher {
         let append = self
             .log
             .append(topic, &key, Bytes::from(envelope.to_json()));
+        if row.is_in_history
+            && append.is_ok()
+            && let Ok(room) = row.room_of(envelope)
+        {
+            self.recent.note(&envelope.id, &room);
+        }
         append.map(Publishing).map_err(|error| problem(&error))
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, IF_NONE_MATCH};
+use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -303,12 +303,9 @@ impl Router {
     }
 
     fn page(&self, request: &Request<Incoming>) -> (Route, Response<Full<Bytes>>) {
-        let tag = request
-            .headers()
-            .get(IF_NONE_MATCH)
-            .and_then(|value| value.to_str().ok());
         let page = self.page.and_then(|is_development| {
-            web::respond(request.method(), request.uri().path(), tag, is_development)
+            let (method, path) = (request.method(), request.uri().path());
+            web::respond(method, path, request.headers(), is_development)
         });
         match page {
             Some(response) => (Route::Page, response.map(Full::new)),

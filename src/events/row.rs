@@ -138,7 +138,7 @@ fn check(section: &mut Section, row: &Row) {
             "who \"members\" needs a room",
         ),
         (
-            !is_durable && !(row.emits.is_empty() && row.effects.is_empty()),
+            !(is_durable || row.emits.is_empty() && row.effects.is_empty()),
             "an ephemeral event has no emit and no effect: they are read from the log",
         ),
         (

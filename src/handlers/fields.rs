@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::reply;
 use crate::server::Event;
-use crate::types::{Code, IdError, Problem};
+use crate::types::{IdError, Problem};
 
 /// A JSON object from a client.
 pub(super) struct Fields(Map<String, Value>);

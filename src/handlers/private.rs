@@ -9,7 +9,7 @@ use super::change::{Queued, raw};
 use super::{Accepted, Context, Sender, Session, conversation, formed, in_order, now, reply};
 use crate::server::Namespace;
 use crate::telemetry::metrics;
-use crate::types::{Code, ConversationId, Problem, UserId};
+use crate::types::{ConversationId, Problem, UserId};
 
 /// What the client asks.
 #[derive(Deserialize)]

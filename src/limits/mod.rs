@@ -56,6 +56,8 @@ pub struct Decision {
 pub struct Rules {
     /// REST requests of a user, or an address where nobody is logged in.
     pub api: Rule,
+    /// REST requests of a service.
+    pub services: Rule,
     /// Logins from an address.
     pub login: Rule,
     /// Sign-ups from an address.

@@ -75,7 +75,7 @@ fn statement(event: &Row) -> Option<Statement> {
     let envelope = Envelope::parse(event.payload.as_bytes()).ok()?;
     let data: Data = serde_json::from_str(envelope.data.get()).ok()?;
     match event.kind.as_str() {
-        "MESSAGE_EDITED" => Some(edited(event, &data.message_id?, &*data.content?)),
+        "MESSAGE_EDITED" => Some(edited(event, &data.message_id?, &data.content?)),
         "MESSAGE_DELETED" => Some(deleted(event, &data.message_id?)),
         "MESSAGE_READ" => read(event, data.up_to?),
         kind => {

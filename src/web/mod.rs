@@ -1,17 +1,22 @@
-//! The demo page at `/`: a two-tab chat on the official Socket.IO client.
+//! The page at `/`: a chat on the official Socket.IO client, as a product would show it.
 //!
 //! Everything is compiled in, so the page needs no files beside the program, and nothing is loaded
 //! from anywhere else: the content security policy allows the page's own origin and nothing inline.
-//! The page learns from one `meta` tag whether this node gives development tokens.
+//! The page learns from one `meta` tag whether this node gives development tokens. Its scripts are
+//! small modules; the page names all of them, so that a browser fetches them at once instead of
+//! finding one in the other. Where the browser takes it, what it gets is packed (gzip), once for all.
 //!
-//! Not here: tokens and history (`api`) and the socket (`transport`), which the page uses like any
-//! other client.
+//! Not here: accounts, lists and history (`api`) and the socket (`transport`), which the page uses
+//! like any other client.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use sha2::{Digest, Sha256};
 
 /// `connect-src 'self'` covers the WebSocket too: the scheme follows the page's, the host is equal.
@@ -26,6 +31,11 @@ const CACHE_CONTROL: &str = "no-cache";
 const MODE_TOKEN: &str = r#"name="vestibule-mode" content="token""#;
 const MODE_DEVELOPMENT: &str = r#"name="vestibule-mode" content="development""#;
 
+/// The one script that is no module: it runs before anything is drawn.
+const THEME: &str = "/assets/theme.js";
+/// What the page holds in place of the names of its modules.
+const MODULES: &str = "<!-- modules -->";
+
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
@@ -38,6 +48,12 @@ const ETAG_BYTES: usize = 12;
 struct Asset {
     path: &'static str,
     content_type: &'static str,
+    plain: Variant,
+    gzip: Variant,
+}
+
+/// A file in one encoding.
+struct Variant {
     body: Bytes,
     etag: String,
 }
@@ -45,18 +61,32 @@ struct Asset {
 impl Asset {
     fn new(path: &'static str, content_type: &'static str, body: Bytes) -> Self {
         let digest = Sha256::digest(&body);
-        let mut etag = String::from("\"");
+        let mut tag = String::new();
         for byte in &digest[..ETAG_BYTES] {
-            write!(etag, "{byte:02x}").expect("writing to a String does not fail");
+            write!(tag, "{byte:02x}").expect("writing to a String does not fail");
         }
-        etag.push('"');
         Self {
             path,
             content_type,
-            body,
-            etag,
+            gzip: Variant {
+                body: packed(&body),
+                etag: format!("\"{tag}-gzip\""),
+            },
+            plain: Variant {
+                body,
+                etag: format!("\"{tag}\""),
+            },
         }
     }
+}
+
+fn packed(body: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder
+        .write_all(body)
+        .and_then(|()| encoder.finish())
+        .expect("writing to a Vec does not fail")
+        .into()
 }
 
 macro_rules! asset {
@@ -69,44 +99,78 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: LazyLock<[Asset; 8]> = LazyLock::new(|| {
+static ASSETS: LazyLock<[Asset; 31]> = LazyLock::new(|| {
     [
         asset!("app.js", SCRIPT),
+        asset!("api.js", SCRIPT),
         asset!("conversation.js", SCRIPT),
-        asset!("gateway.js", SCRIPT),
-        asset!("view.js", SCRIPT),
+        asset!("dom.js", SCRIPT),
+        asset!("format.js", SCRIPT),
+        asset!("outgoing.js", SCRIPT),
+        asset!("page.js", SCRIPT),
+        asset!("rooms.js", SCRIPT),
+        asset!("socket.js", SCRIPT),
+        asset!("store.js", SCRIPT),
+        asset!("visit.js", SCRIPT),
+        asset!("views/account.js", SCRIPT),
+        asset!("views/create.js", SCRIPT),
+        asset!("views/details.js", SCRIPT),
+        asset!("views/dialogs.js", SCRIPT),
+        asset!("views/door.js", SCRIPT),
+        asset!("views/list.js", SCRIPT),
+        asset!("views/log.js", SCRIPT),
+        asset!("views/mention.js", SCRIPT),
+        asset!("views/message.js", SCRIPT),
+        asset!("views/notices.js", SCRIPT),
+        asset!("views/thread.js", SCRIPT),
+        asset!("views/toasts.js", SCRIPT),
         asset!("socket.io.esm.min.js", SCRIPT),
-        asset!("style.css", STYLE),
+        asset!("theme.js", SCRIPT),
+        asset!("base.css", STYLE),
+        asset!("chat.css", STYLE),
+        asset!("door.css", STYLE),
+        asset!("log.css", STYLE),
         asset!("favicon.svg", SVG),
         asset!("THIRD-PARTY.txt", TEXT),
     ]
 });
 
-static PAGE: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new(
-        "/",
-        HTML,
-        Bytes::from_static(include_bytes!("assets/index.html")),
-    )
-});
+static PAGE: LazyLock<Asset> = LazyLock::new(|| page(MODE_TOKEN));
+static PAGE_IN_DEVELOPMENT: LazyLock<Asset> = LazyLock::new(|| page(MODE_DEVELOPMENT));
 
-static PAGE_IN_DEVELOPMENT: LazyLock<Asset> = LazyLock::new(|| {
-    let page = include_str!("assets/index.html").replacen(MODE_TOKEN, MODE_DEVELOPMENT, 1);
+/// The page in one of its modes, with the names of its modules.
+fn page(mode: &str) -> Asset {
+    let mut modules = String::new();
+    let is_module = |asset: &&Asset| asset.content_type == SCRIPT && asset.path != THEME;
+    for asset in ASSETS.iter().filter(is_module) {
+        writeln!(
+            modules,
+            r#"<link rel="modulepreload" href="{}" />"#,
+            asset.path
+        )
+        .expect("writing to a String does not fail");
+    }
+    let page = include_str!("assets/index.html")
+        .replacen(MODE_TOKEN, mode, 1)
+        .replacen(MODULES, modules.trim_end(), 1);
     Asset::new("/", HTML, Bytes::from(page))
-});
+}
 
 /// Answers a request for the page or one of its files; `None` if the path is not one of them.
 ///
-/// `if_none_match` is that header as sent. `development` says whether this node gives development
+/// `asked` are the request's headers. `development` says whether this node gives development
 /// tokens. A `HEAD` answer carries the length that a `GET` would have and no body.
 #[must_use]
 pub fn respond(
     method: &Method,
     path: &str,
-    if_none_match: Option<&str>,
+    asked: &HeaderMap,
     development: bool,
 ) -> Option<Response<Bytes>> {
     let asset = find(path, development)?;
+    let text = |name| asked.get(name).and_then(|value| value.to_str().ok());
+    let is_packed = text(header::ACCEPT_ENCODING).is_some_and(takes_gzip);
+    let variant = if is_packed { &asset.gzip } else { &asset.plain };
     let mut response = Response::new(Bytes::new());
     if method != Method::GET && method != Method::HEAD {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -116,17 +180,18 @@ pub fn respond(
         return Some(response);
     }
     let headers = response.headers_mut();
-    let etag = HeaderValue::from_str(&asset.etag).expect("an entity tag is hexadecimal");
+    let etag = HeaderValue::from_str(&variant.etag).expect("an entity tag is hexadecimal");
     headers.insert(header::ETAG, etag);
     for (name, value) in [
         (header::CACHE_CONTROL, CACHE_CONTROL),
+        (header::VARY, "accept-encoding"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if if_none_match.is_some_and(|tags| names(tags, &asset.etag)) {
+    if text(header::IF_NONE_MATCH).is_some_and(|tags| names(tags, &variant.etag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Some(response);
     }
@@ -134,9 +199,15 @@ pub fn respond(
         header::CONTENT_TYPE,
         HeaderValue::from_static(asset.content_type),
     );
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(asset.body.len()));
+    if is_packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    headers.insert(
+        header::CONTENT_LENGTH,
+        HeaderValue::from(variant.body.len()),
+    );
     if method == Method::GET {
-        *response.body_mut() = asset.body.clone();
+        *response.body_mut() = variant.body.clone();
     }
     Some(response)
 }
@@ -147,6 +218,16 @@ fn find(path: &str, development: bool) -> Option<&'static Asset> {
         "/" | "/index.html" => Some(&PAGE),
         _ => ASSETS.iter().find(|asset| asset.path == path),
     }
+}
+
+/// True if `Accept-Encoding` names gzip and does not refuse it with a weight of 0.
+fn takes_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|one| {
+        let (name, weight) = one.split_once(';').unwrap_or((one, ""));
+        let weight = weight.trim().trim_start_matches("q=");
+        let is_refused = weight.parse().is_ok_and(|weight: f32| weight <= 0.0);
+        name.trim().eq_ignore_ascii_case("gzip") && !is_refused
+    })
 }
 
 /// True if a list of entity tags holds this one. Weak comparison, as `If-None-Match` wants it.
@@ -161,7 +242,11 @@ mod tests {
     use super::*;
 
     fn get(path: &str) -> Response<Bytes> {
-        respond(&Method::GET, path, None, true).unwrap()
+        respond(&Method::GET, path, &HeaderMap::new(), true).unwrap()
+    }
+
+    fn asked(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
     }
 
     fn text(response: &Response<Bytes>) -> &str {
@@ -193,27 +278,51 @@ mod tests {
             .chain([&*PAGE])
             .filter(|asset| !asset.path.contains("min.js"))
         {
-            let body = std::str::from_utf8(&asset.body).unwrap();
+            let body = std::str::from_utf8(&asset.plain.body).unwrap();
+            let folder = asset.path.rsplit_once('/').unwrap().0;
             for part in body.split(['"', '\'']) {
-                let path = match part.strip_prefix("./") {
-                    Some(file) if file.ends_with(".js") => format!("/assets/{file}"),
+                let path = match (part.strip_prefix("./"), part.strip_prefix("../")) {
+                    (Some(file), _) if file.ends_with(".js") => format!("{folder}/{file}"),
+                    (_, Some(file)) if file.ends_with(".js") => format!("/assets/{file}"),
                     _ if part.starts_with("/assets/") => part.to_owned(),
                     _ => continue,
                 };
                 named += 1;
-                if respond(&Method::GET, &path, None, false).is_none() {
+                if respond(&Method::GET, &path, &HeaderMap::new(), false).is_none() {
                     missing.push(path);
                 }
             }
         }
         assert!(missing.is_empty(), "{missing:?}");
-        assert!(named >= 8, "only {named} names were found");
+        assert!(named >= ASSETS.len(), "only {named} names were found");
+    }
+
+    #[test]
+    fn every_file_in_the_folder_is_served_and_every_module_is_named_by_the_page() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web/assets");
+        let page = get("/");
+        let mut count = 0;
+        for sub in ["", "views/"] {
+            for entry in std::fs::read_dir(format!("{folder}/{sub}")).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                if name == "views" || name == "index.html" {
+                    continue;
+                }
+                let path = format!("/assets/{sub}{name}");
+                assert_eq!(get(&path).status(), StatusCode::OK, "{path}");
+                if name.ends_with(".js") {
+                    assert!(text(&page).contains(&path), "the page does not name {path}");
+                }
+                count += 1;
+            }
+        }
+        assert_eq!(count, ASSETS.len());
     }
 
     #[test]
     fn only_a_development_node_offers_names_without_tokens() {
         assert!(text(&get("/")).contains(MODE_DEVELOPMENT));
-        let strict = respond(&Method::GET, "/", None, false).unwrap();
+        let strict = respond(&Method::GET, "/", &HeaderMap::new(), false).unwrap();
         assert!(text(&strict).contains(MODE_TOKEN));
         assert!(!text(&strict).contains(MODE_DEVELOPMENT));
         assert_ne!(
@@ -229,23 +338,51 @@ mod tests {
             .unwrap()
             .to_owned();
         for tags in [etag.clone(), format!("\"x\", W/{etag}"), "*".to_owned()] {
-            let answer = respond(&Method::GET, "/assets/app.js", Some(&tags), true).unwrap();
-            assert_eq!(answer.status(), StatusCode::NOT_MODIFIED, "{tags}");
+            let tags = asked(header::IF_NONE_MATCH, &tags);
+            let answer = respond(&Method::GET, "/assets/app.js", &tags, true).unwrap();
+            assert_eq!(answer.status(), StatusCode::NOT_MODIFIED, "{tags:?}");
             assert!(answer.body().is_empty());
         }
-        let answer = respond(&Method::GET, "/assets/app.js", Some("\"x\""), true).unwrap();
+        let other = asked(header::IF_NONE_MATCH, "\"x\"");
+        let answer = respond(&Method::GET, "/assets/app.js", &other, true).unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
     }
 
     #[test]
+    fn who_takes_gzip_gets_it_and_the_page_weighs_little() {
+        for (accepted, is_packed) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, GZIP;q=0.5", true),
+            ("identity", false),
+            ("gzip;q=0, br", false),
+            ("xgzip", false),
+        ] {
+            let headers = asked(header::ACCEPT_ENCODING, accepted);
+            let answer = respond(&Method::GET, "/assets/app.js", &headers, true).unwrap();
+            let encoding = answer.headers().get(header::CONTENT_ENCODING);
+            assert_eq!(encoding.is_some(), is_packed, "{accepted}");
+            assert_eq!(answer.headers()[header::VARY], "accept-encoding");
+            let length = answer.body().len().to_string();
+            assert_eq!(answer.headers()[header::CONTENT_LENGTH], length);
+            let plain = get("/assets/app.js");
+            let is_same_tag = answer.headers()[header::ETAG] == plain.headers()[header::ETAG];
+            assert_eq!(is_same_tag, !is_packed, "{accepted}");
+        }
+        let own = |asset: &&Asset| !asset.path.contains("socket.io");
+        let files = ASSETS.iter().filter(own).chain([&*PAGE]);
+        let sent: usize = files.map(|asset| asset.gzip.body.len()).sum();
+        assert!(sent < 80 << 10, "{sent} bytes");
+    }
+
+    #[test]
     fn other_methods_are_refused_and_other_paths_left_to_others() {
-        let head = respond(&Method::HEAD, "/", None, true).unwrap();
+        let head = respond(&Method::HEAD, "/", &HeaderMap::new(), true).unwrap();
         assert!(head.body().is_empty());
         assert_eq!(
             head.headers()[header::CONTENT_LENGTH],
             get("/").headers()["content-length"]
         );
-        let post = respond(&Method::POST, "/", None, true).unwrap();
+        let post = respond(&Method::POST, "/", &HeaderMap::new(), true).unwrap();
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(post.headers()[header::ALLOW], "GET, HEAD");
         for path in [
@@ -255,7 +392,10 @@ mod tests {
             "/api/messages",
             "/assets/app.js/",
         ] {
-            assert!(respond(&Method::GET, path, None, true).is_none(), "{path}");
+            assert!(
+                respond(&Method::GET, path, &HeaderMap::new(), true).is_none(),
+                "{path}"
+            );
         }
     }
 

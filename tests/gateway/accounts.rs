@@ -220,7 +220,7 @@ async fn cookies_are_for_requests_of_this_site_only() {
     }
     let mut wire = node.dial().await;
     let headers = format!("cookie: {}\r\n{origin}", browser.cookie());
-    assert_eq!(wire.upgrade(WEBSOCKET, &headers).await.status, 403);
+    assert_eq!(wire.upgrade(WEBSOCKET, &headers).await.status, 400);
 }
 
 #[tokio::test]
@@ -326,7 +326,7 @@ async fn a_ban_ends_every_socket_and_keeps_its_user_out() {
 
 #[tokio::test]
 async fn who_guesses_learns_nothing_and_is_slowed_down() {
-    let node = Node::start().await;
+    let node = Node::with(&[("limits.enabled", "true")]).await;
     let mut browser = Browser::new(&node);
     browser.sign_up("ada@example.org").await;
     let wrong = browser.login("ada@example.org", "incorrect horse").await;

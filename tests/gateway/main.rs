@@ -26,6 +26,7 @@ mod limits;
 mod presence;
 mod proxy;
 mod readme;
+mod records;
 mod slow_reader;
 mod support;
 mod tls;

@@ -191,8 +191,8 @@ mod tests {
         });
         let changes = presence.changes(10);
         assert_eq!((changes.len(), changes[0].is_online), (1, true));
-        let states = presence.states(&[ann.clone()]).await;
+        let states = presence.states(std::slice::from_ref(&ann)).await;
         assert!(states[0].is_online && states[0].last_seen.is_none());
-        assert_eq!(presence.online_of(&[ann.clone()]).await, [ann]);
+        assert_eq!(presence.online_of(std::slice::from_ref(&ann)).await, [ann]);
     }
 }

@@ -12,6 +12,9 @@ section! {
         enabled: bool = true;
         /// REST requests of one user, or of one address where nobody is logged in.
         api: Rate = Rate::per_secs(1_000, 3_600);
+        /// REST requests of one service: a user whose token has scopes. The limits of people, "api"
+        /// and "other", are not for it.
+        services: Rate = Rate::per_secs(10_000, 10);
         /// Logins from one address, right or wrong ones. Bounds the guessing of passwords; too
         /// small locks out offices behind one address.
         login: Rate = Rate::per_secs(5, 300);

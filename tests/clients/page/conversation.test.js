@@ -1,15 +1,15 @@
-// The page's own bookkeeping: order, pending messages, what a rejoin asks for.
+// The page's own bookkeeping: order, pending messages, what a rejoin asks for, what is unread.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
 import { test } from "node:test";
+import { pageModule } from "./modules.js";
 
-// The page's folder is no Node package, so the module is loaded from its text.
-const file = new URL("../../../src/web/assets/conversation.js", import.meta.url);
-const text = await readFile(file, "utf8");
-const { Conversation } = await import(`data:text/javascript,${encodeURIComponent(text)}`);
+const { Conversation } = await pageModule("conversation.js");
+const ME = "me";
 
-const message = (epoch, seq, id = `${epoch}-${seq}`) => ({ id, epoch, seq, content: id });
+const message = (epoch, seq, id = `${epoch}-${seq}`, userId = "bo") =>
+  ({ id, epoch, seq, userId, content: id, timestamp: `2026-01-01T00:00:${seq}Z` });
+const arrives = (talk, one) => talk.apply("message:new", one, ME);
 const ids = (conversation) => conversation.settled.map((one) => one.id);
 
 test("messages stand in the order of their places, however they came", () => {
@@ -36,9 +36,9 @@ test("a pending message is replaced by its settled self, whichever is heard of f
   const second = talk.compose("two", "c2", "now");
   talk.acknowledge(first, "a");
   assert.equal(first.state, "logged");
-  talk.arrived(message(1, 1, "a"));
+  arrives(talk, message(1, 1, "a"));
   assert.deepEqual(talk.pending, [second]);
-  talk.arrived(message(1, 2, "b"));
+  arrives(talk, message(1, 2, "b"));
   assert.deepEqual(talk.pending, [second]);
   talk.acknowledge(second, "b");
   assert.deepEqual(talk.pending, []);
@@ -58,10 +58,10 @@ test("live messages move the place of a rejoin only when nothing before them is 
   const talk = new Conversation("talk");
   talk.sawUpTo({ epoch: 1, seq: 5 });
   talk.catchingUp = true;
-  talk.arrived(message(1, 20));
+  arrives(talk, message(1, 20));
   assert.deepEqual(talk.seen, { epoch: 1, seq: 5 });
   talk.catchingUp = false;
-  talk.arrived(message(1, 21));
+  arrives(talk, message(1, 21));
   assert.deepEqual(talk.seen, { epoch: 1, seq: 21 });
   talk.sawUpTo({ epoch: 1, seq: 3 });
   assert.deepEqual(talk.seen, { epoch: 1, seq: 21 });
@@ -69,9 +69,69 @@ test("live messages move the place of a rejoin only when nothing before them is 
 
 test("a reload forgets what was settled and keeps what is still to be sent", () => {
   const talk = new Conversation("talk");
-  talk.arrived(message(1, 1));
+  arrives(talk, message(1, 1));
   const entry = talk.compose("one", "c1", "now");
   talk.reset();
   assert.deepEqual([talk.settled, talk.seen, talk.loaded], [[], null, false]);
   assert.deepEqual(talk.pending, [entry]);
+});
+
+test("edits, deletions and reactions change a message in its place, however often they come", () => {
+  const talk = new Conversation("talk");
+  for (const seq of [1, 2, 3]) arrives(talk, message(1, seq, `m${seq}`));
+  const apply = (event, data) => { for (let i = 0; i < 2; i += 1) talk.apply(event, data, ME); };
+  apply("message:edited", { id: "m2", content: "better", editedAt: "later", epoch: 1, seq: 4 });
+  apply("message:deleted", { id: "m3", epoch: 1, seq: 5 });
+  apply("reaction:added", { messageId: "m1", userId: "bo", emoji: "x", count: 1 });
+  apply("reaction:added", { messageId: "m1", userId: ME, emoji: "x", count: 2 });
+  apply("reaction:removed", { messageId: "m1", userId: "bo", emoji: "x", count: 1 });
+  assert.deepEqual(ids(talk), ["m1", "m2", "m3"]);
+  assert.deepEqual(talk.settled.map((one) => one.seq), [1, 2, 3], "places stay");
+  assert.deepEqual(talk.settled.map((one) => one.content), ["m1", "better", ""]);
+  assert.deepEqual(talk.settled[0].reactions, [{ emoji: "x", count: 1, users: [ME] }]);
+  assert.deepEqual(talk.seen, { epoch: 1, seq: 5 }, "what changed a message has a place of its own");
+  apply("reaction:removed", { messageId: "m1", userId: ME, emoji: "x", count: 0 });
+  assert.deepEqual(talk.settled[0].reactions, []);
+  apply("message:edited", { id: "unknown", content: "?", epoch: 1, seq: 6 });
+  assert.equal(talk.settled.length, 3);
+});
+
+test("others' messages are unread until this user has read up to them, on any device", () => {
+  const talk = new Conversation("talk");
+  talk.describe({ unread: 2, lastMessage: message(1, 2), read: { epoch: 0, seq: 0 } }, ME);
+  assert.equal(talk.unread, 2);
+  arrives(talk, message(1, 3));
+  arrives(talk, message(1, 3));
+  arrives(talk, message(1, 4, "own", ME));
+  assert.equal(talk.unread, 3);
+  // A list that was read before that message arrived does not take it back.
+  talk.describe({ unread: 2, lastMessage: message(1, 2), read: { epoch: 0, seq: 0 } }, ME);
+  assert.equal(talk.unread, 3);
+  talk.apply("message:read", { userId: "bo", upTo: 4 }, ME);
+  assert.equal(talk.unread, 3);
+  talk.apply("message:read", { userId: ME, upTo: 4 }, ME);
+  assert.equal(talk.unread, 0);
+  talk.apply("message:read", { userId: ME, upTo: 2 }, ME);
+  assert.equal(talk.cursors.get(ME), 4, "cursors only move forward");
+});
+
+test("a reader is shown at the last message read, and nowhere once he has answered", () => {
+  const talk = new Conversation("talk");
+  for (const seq of [1, 2, 3]) arrives(talk, message(1, seq, `m${seq}`, ME));
+  talk.apply("message:read", { userId: "bo", upTo: 2 }, ME);
+  talk.apply("message:read", { userId: "cleo", upTo: 3 }, ME);
+  assert.deepEqual([...talk.readers(ME)], [["m2", ["bo"]], ["m3", ["cleo"]]]);
+  arrives(talk, message(1, 4, "m4", "bo"));
+  assert.deepEqual([...talk.readers(ME)], [["m3", ["cleo"]]]);
+});
+
+test("the unread part begins at the first message of others after the cursor", () => {
+  const talk = new Conversation("talk");
+  talk.describe({ unread: 1, lastMessage: message(1, 3), read: { epoch: 1, seq: 1 } }, ME);
+  talk.addPage([message(1, 1), message(1, 2, "own", ME), message(1, 3)], false);
+  talk.markUnread(ME);
+  assert.equal(talk.firstUnread, "1-3");
+  talk.readUpTo(ME, 3, ME);
+  talk.markUnread(ME);
+  assert.equal(talk.firstUnread, null);
 });

@@ -27,7 +27,7 @@ async fn two_hundred_writers_at_once_lose_nothing(fixture: Fixture) {
         let (id, member) = (&id, user(&format!("u{n}")));
         async move {
             let added = store
-                .add_members(id, &[member.clone()], Role::Member, at(n))
+                .add_members(id, std::slice::from_ref(&member), Role::Member, at(n))
                 .await
                 .unwrap();
             assert_eq!(added.len(), 1);

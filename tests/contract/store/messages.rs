@@ -89,7 +89,13 @@ async fn a_late_event_does_not_undo_what_was_asked_since(fixture: Fixture) {
     store.react(&id, &ann, "+", at(5)).await.unwrap();
     assert_eq!(store.unreact(&id, &ann, "+", at(6)).await.unwrap(), 0);
     fixture.archive(vec![added.clone()]).await;
-    assert!(store.reactions(&[id.clone()]).await.unwrap().is_empty());
+    assert!(
+        store
+            .reactions(std::slice::from_ref(&id))
+            .await
+            .unwrap()
+            .is_empty()
+    );
     fixture.archive(vec![removed, added]).await;
     assert!(store.reactions(&[id]).await.unwrap().is_empty());
 }

@@ -31,7 +31,7 @@ impl Fixture {
         Self {
             store: Store::sqlite(&folder.database),
             archive: Archive::sql(&folder.database),
-            catalogue: Catalogue::parse(CATALOGUE).unwrap(),
+            catalogue: Catalogue::builtin(),
             folder,
         }
     }
@@ -49,15 +49,6 @@ impl Fixture {
         }
     }
 }
-
-/// What projection asks of a catalogue: which events are notifications.
-const CATALOGUE: &str = r#"
-[[event]]
-type = "MENTION"
-topic = "notifications"
-room = "user:{userId}"
-server = "notification:new"
-"#;
 
 /// Runs claims on each backend.
 macro_rules! suite {

@@ -3,22 +3,50 @@
 //! Completeness is proved, not assumed: a room's `seq` has no holes, so a page is complete when its
 //! numbers are consecutive from the position that was asked for.
 
+mod fold;
+mod message;
+mod pages;
+mod recent;
+#[cfg(test)]
+mod scenes;
+
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::archive::{self, Archive, Page, Row};
-use crate::events::{Envelope, Vocabulary, view};
+use crate::archive::{self, Archive, Row};
+use crate::events::{Envelope, ViewError, Vocabulary, view};
+use crate::store::Store;
 use crate::timeline::{self, Timeline};
 use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition, ShardSeq};
+
+pub use pages::Page;
+pub use recent::Recent;
 
 /// Reads a room's past. Cheap to clone.
 #[derive(Clone)]
 pub struct History {
     timeline: Timeline,
     archive: Archive,
+    store: Store,
     vocabulary: Vocabulary,
+    recent: Recent,
+}
+
+/// What a history is read from.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Rooms' recent events.
+    pub timeline: Timeline,
+    /// Rooms' past.
+    pub archive: Archive,
+    /// What became of messages.
+    pub store: Store,
+    /// What events mean.
+    pub vocabulary: Vocabulary,
+    /// Where the messages of this moment went: the publisher's.
+    pub recent: Recent,
 }
 
 /// An event as a client is shown it.
@@ -70,14 +98,14 @@ struct Item {
 
 enum Payload {
     Entry(Arc<timeline::Entry>),
-    Row(String),
+    Row(Row),
 }
 
 impl Item {
     fn bytes(&self) -> usize {
         match &self.payload {
             Payload::Entry(entry) => entry.payload.len(),
-            Payload::Row(text) => text.len(),
+            Payload::Row(row) => row.payload.len(),
         }
     }
 }
@@ -103,7 +131,7 @@ impl From<Row> for Item {
         Self {
             position: row.position,
             shard: row.shard,
-            payload: Payload::Row(row.payload),
+            payload: Payload::Row(row),
         }
     }
 }
@@ -111,11 +139,13 @@ impl From<Row> for Item {
 impl History {
     /// The history of these.
     #[must_use]
-    pub const fn new(timeline: Timeline, archive: Archive, vocabulary: Vocabulary) -> Self {
+    pub fn new(parts: Parts) -> Self {
         Self {
-            timeline,
-            archive,
-            vocabulary,
+            timeline: parts.timeline,
+            archive: parts.archive,
+            store: parts.store,
+            vocabulary: parts.vocabulary,
+            recent: parts.recent,
         }
     }
 
@@ -158,7 +188,7 @@ impl History {
         let is_consecutive = follows(after, &items) && (!items.is_empty() || after.seq >= top.seq);
         let items = first_bytes(items, PAGE_BYTES);
         let last = items.last().map_or(after, |item| item.position);
-        let events = self.show(items)?;
+        let events = self.show(items);
         if !is_consecutive {
             return Ok(Missed {
                 top,
@@ -173,53 +203,6 @@ impl History {
             reason: None,
             next,
         })
-    }
-
-    /// A page before a position (the newest without one), ascending.
-    ///
-    /// # Errors
-    /// `unavailable` when a store does not answer.
-    pub async fn before(
-        &self,
-        room: &RoomName,
-        before: Option<Position>,
-        limit: usize,
-    ) -> Result<Vec<Shown>, Problem> {
-        let is_before = |position: Position| before.is_none_or(|before| is_older(position, before));
-        let recent = self.recent(room).await?;
-        let mut items: Vec<Item> = recent
-            .into_iter()
-            .map(Item::from)
-            .filter(|item| is_before(item.position))
-            .collect();
-        if items.len() < limit {
-            let edge = items.first().map(|item| item.position).or(before);
-            let rows = self
-                .archive
-                .page(room, Page::Before(edge), limit - items.len())
-                .await
-                .map_err(|e| away(&e))?;
-            let mut older: Vec<Item> = rows.into_iter().map(Item::from).collect();
-            older.append(&mut items);
-            items = older;
-        }
-        let surplus = items.len().saturating_sub(limit);
-        items.drain(..surplus);
-        self.show(items)
-    }
-
-    /// A page after a position, ascending.
-    ///
-    /// # Errors
-    /// `unavailable` when a store does not answer.
-    pub async fn after_page(
-        &self,
-        room: &RoomName,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Shown>, Problem> {
-        let items = self.after(room, after, ALL, limit).await?;
-        self.show(items)
     }
 
     /// The room's epoch and newest position.
@@ -258,7 +241,7 @@ impl History {
     ) -> Result<Vec<Item>, Problem> {
         let rows = self
             .archive
-            .page(room, Page::After(after), limit)
+            .page(room, archive::Page::After(after), limit)
             .await
             .map_err(|e| away(&e))?;
         let mut items: Vec<Item> = rows.into_iter().map(Item::from).collect();
@@ -281,42 +264,38 @@ impl History {
         Ok(items)
     }
 
-    async fn recent(&self, room: &RoomName) -> Result<Vec<Arc<timeline::Entry>>, Problem> {
-        let start = Position::default();
-        let range = self
-            .timeline
-            .range(room, start, ALL, usize::MAX)
-            .await
-            .map_err(|e| down(&e))?;
-        Ok(range.entries)
+    fn show(&self, items: Vec<Item>) -> Vec<Shown> {
+        let shown = items.into_iter().filter_map(|item| self.show_one(item));
+        shown.collect()
     }
 
-    fn show(&self, items: Vec<Item>) -> Result<Vec<Shown>, Problem> {
-        items.into_iter().map(|item| self.show_one(item)).collect()
-    }
-
-    fn show_one(&self, item: Item) -> Result<Shown, Problem> {
+    /// An event as clients see it; `None` if they do not. Nobody was shown it live either, so that
+    /// leaving it out is no hole: one such event must not shut a room for ever.
+    fn show_one(&self, item: Item) -> Option<Shown> {
         let envelope: Result<Envelope, _> = match &item.payload {
             Payload::Entry(entry) => Envelope::parse(&entry.payload),
-            Payload::Row(text) => Envelope::parse(text.as_bytes()),
+            Payload::Row(row) => Envelope::parse(row.payload.as_bytes()),
         };
-        let shown = envelope
-            .map_err(|error| error.to_string())
-            .and_then(|envelope| {
-                view(&self.vocabulary.current(), &envelope, item.position)
-                    .map_err(|e| e.to_string())
-            })
-            .and_then(|shown| {
-                let data = RawValue::from_string(shown.json).map_err(|e| e.to_string())?;
-                Ok(Shown {
-                    event: shown.event,
-                    data,
-                    position: item.position,
-                })
-            });
-        shown.map_err(|error| {
+        let shown = envelope.map_err(|e| e.to_string()).and_then(|envelope| {
+            let catalogue = self.vocabulary.current();
+            match view(&catalogue, &envelope, item.position) {
+                Ok(shown) => Ok(Some(shown)),
+                Err(ViewError::Hidden(_)) => Ok(None),
+                Err(error @ ViewError::Data { .. }) => Err(error.to_string()),
+            }
+        });
+        let shown = shown.and_then(|shown| {
+            let Some(shown) = shown else { return Ok(None) };
+            let data = RawValue::from_string(shown.json).map_err(|e| e.to_string())?;
+            Ok(Some(Shown {
+                event: shown.event,
+                data,
+                position: item.position,
+            }))
+        });
+        shown.unwrap_or_else(|error| {
             tracing::error!(position = %item.position, %error, "a stored event cannot be shown");
-            Problem::new(Code::Internal, "a stored event cannot be shown")
+            None
         })
     }
 }
@@ -327,6 +306,15 @@ fn is_older(position: Position, than: Position) -> bool {
         position.seq < than.seq
     } else {
         position < than
+    }
+}
+
+/// The same the other way round.
+fn is_newer(position: Position, than: Position) -> bool {
+    if than.epoch == Epoch(0) {
+        position.seq > than.seq
+    } else {
+        position > than
     }
 }
 
@@ -394,7 +382,16 @@ mod tests {
                 seq: Seq(seq),
             },
             shard: ShardPosition::default(),
-            payload: Payload::Row("x".repeat(bytes)),
+            payload: Payload::Row(Row {
+                room: RoomName::parse("r").unwrap(),
+                position: Position::default(),
+                shard: ShardPosition::default(),
+                id: crate::types::EventId::parse("e").unwrap(),
+                kind: String::new(),
+                user_id: crate::types::UserId::parse("u").unwrap(),
+                at: crate::types::Timestamp::default(),
+                payload: "x".repeat(bytes),
+            }),
         }
     }
 

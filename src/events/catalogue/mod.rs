@@ -130,7 +130,7 @@ pub(super) enum Member {
 
 const BUILTIN: Layer<'_> = Layer {
     name: "built-in",
-    text: include_str!("catalogue.toml"),
+    text: include_str!("../catalogue.toml"),
 };
 
 impl Catalogue {

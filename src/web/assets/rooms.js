@@ -1,0 +1,257 @@
+// Into conversations and complete in them: history, joins that say what was seen last, catching up.
+//
+// A conversation on the screen is loaded: its newest page of history first, then a join `after` it, so
+// that what happened between the two, and during every lost connection, arrives as `missed`. The
+// others of the list are joined as well, after their last message, which keeps their previews and
+// unread counts right.
+
+import { Refusal } from "./api.js";
+
+const PAGE = 50;
+const RETRY_MS = 1000;
+// A reload that does not close the gap either is not tried for ever.
+const RELOADS_MAX = 2;
+// How long the current conversation waits for the list.
+const LIST_WITHIN_MS = 1500;
+const LIST_PAGES_MAX = 4;
+// Rooms that are joined at a time.
+const AT_A_TIME = 4;
+// Why a join could not tell what was missed, for a person.
+const REASONS = {
+  trimmed: "the absence was too long to list all that was missed",
+  epoch_changed: "the room was put in order again",
+  epoch_unknown: "this node does not know the place that was reached",
+  position_unknown: "this node does not know the place that was reached",
+};
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A place as the gateway writes it: `{epoch, seq}` or "EPOCH-SEQ". */
+function place(value) {
+  if (typeof value !== "string") return value;
+  const [epoch, seq] = value.split("-").map(Number);
+  return { epoch, seq };
+}
+
+export class Rooms {
+  #store;
+  #api;
+  #link;
+  #entering = 0;
+  #joined = new Set();
+  #listing = null;
+
+  constructor(store, api, link) {
+    this.#store = store;
+    this.#api = api;
+    this.#link = link;
+  }
+
+  /** True once live events of this conversation arrive. */
+  isIn(id) {
+    return this.#joined.has(id);
+  }
+
+  /** The connection is lost: no room is joined. */
+  lost() {
+    this.#entering += 1;
+    this.#joined.clear();
+  }
+
+  /**
+   * Joins everything again after a connect, the current conversation first. Answers what a person
+   * should know: `{missed, reloaded}`, or null when the connection was lost meanwhile.
+   */
+  async enterAll() {
+    const attempt = ++this.#entering;
+    const isCurrent = () => attempt === this.#entering && this.#link.isConnected;
+    const told = { missed: 0, reloaded: "" };
+    // What is unread begins where the list says, so it comes first, unless it lets people wait.
+    const listed = this.#insistOnList(isCurrent);
+    await Promise.race([listed.catch(() => {}), pause(LIST_WITHIN_MS)]);
+    const current = this.#store.conversation(this.#store.current);
+    if (current) await this.#insist(current, told, isCurrent).catch(() => {});
+    if (!isCurrent()) return null;
+    this.#store.changed("log", "list");
+    await listed.catch(() => {});
+    const others = this.#store.sorted().filter((one) => !this.#joined.has(one.id));
+    await this.#joinEach(others, told, isCurrent);
+    return isCurrent() ? told : null;
+  }
+
+  /** Brings the list up to date, and joins what is new in it. */
+  async refresh() {
+    const attempt = this.#entering;
+    const isCurrent = () => attempt === this.#entering && this.#link.isConnected;
+    await this.loadList();
+    const missing = this.#store.sorted().filter((one) => !this.#joined.has(one.id));
+    if (isCurrent()) await this.#joinEach(missing, { missed: 0, reloaded: "" }, isCurrent);
+  }
+
+  /** Reads the list; who asks while it is read gets the same answer. */
+  loadList() {
+    this.#listing ??= this.#readList().finally(() => { this.#listing = null; });
+    return this.#listing;
+  }
+
+  /** Loads and joins a conversation that comes on the screen. @throws {Refusal} */
+  async open(conversation) {
+    if (!this.#link.isConnected) {
+      if (!conversation.loaded) await this.#load(conversation);
+      return;
+    }
+    const attempt = this.#entering;
+    const isCurrent = () => attempt === this.#entering && this.#link.isConnected;
+    if (conversation.loaded && this.#joined.has(conversation.id)) return;
+    await this.#catchUp(conversation, { missed: 0, reloaded: "" }, isCurrent);
+  }
+
+  /** The page of history before what is shown. @throws {Refusal} */
+  async loadOlder(conversation) {
+    const [oldest] = conversation.settled;
+    if (!oldest) return;
+    const { messages } = await this.#history(conversation, `${oldest.epoch}-${oldest.seq}`);
+    conversation.addPage(messages, messages.length === PAGE);
+    this.#store.changed("log");
+  }
+
+  /** Out of a conversation, here and at the gateway. */
+  leave(id) {
+    this.#joined.delete(id);
+    this.#link.tell("leave:conversation", { conversationId: id });
+    this.#store.forget(id);
+  }
+
+  async #readList() {
+    const store = this.#store;
+    const listed = new Set();
+    let after;
+    for (let page = 0; page < LIST_PAGES_MAX; page += 1) {
+      const { conversations, next } = await this.#api.conversations(after);
+      for (const item of conversations) {
+        listed.add(item.id);
+        store.ensure(item.id).describe(item, store.me.id);
+      }
+      after = next;
+      if (!next) break;
+    }
+    for (const one of [...store.conversations.values()]) {
+      // Removed from it elsewhere. While there are more pages, absence proves nothing.
+      const isGone = one.isListed && !after && !listed.has(one.id);
+      if (isGone && one.id !== store.current) store.forget(one.id);
+    }
+    store.listLoaded = true;
+    store.changed("list", "log");
+  }
+
+  async #insistOnList(isCurrent) {
+    while (isCurrent()) {
+      try {
+        await this.loadList();
+        return;
+      } catch (refusal) {
+        if (!(refusal instanceof Refusal) || !refusal.isRetryable) throw refusal;
+        await pause(refusal.retryAfterMs ?? RETRY_MS);
+      }
+    }
+  }
+
+  async #joinEach(conversations, told, isCurrent) {
+    const waiting = [...conversations];
+    const one = async () => {
+      for (let next = waiting.shift(); next && isCurrent(); next = waiting.shift()) {
+        await this.#insist(next, told, isCurrent).catch(() => {});
+      }
+    };
+    await Promise.all(Array.from({ length: AT_A_TIME }, one));
+  }
+
+  // Until it is in, refused for good, or overtaken by another connect.
+  async #insist(conversation, told, isCurrent) {
+    while (isCurrent()) {
+      try {
+        await this.#catchUp(conversation, told, isCurrent);
+        return;
+      } catch (refusal) {
+        conversation.catchingUp = false;
+        if (!(refusal instanceof Refusal) || !refusal.isRetryable) {
+          conversation.refusal = refusal;
+          this.#store.changed("log");
+          throw refusal;
+        }
+        await pause(refusal.retryAfterMs ?? RETRY_MS);
+      }
+    }
+  }
+
+  // Joins, and fetches everything after what was seen.
+  async #catchUp(conversation, told, isCurrent) {
+    const { me, current } = this.#store;
+    const isShown = conversation.id === current || conversation.loaded;
+    conversation.catchingUp = true;
+    if (isShown && !conversation.loaded) await this.#load(conversation);
+    if (!isShown && !conversation.seen && conversation.last) conversation.sawUpTo(conversation.last);
+    let reloads = 0;
+    while (isCurrent()) {
+      const answer = await this.#link.ask("join:conversation", {
+        conversationId: conversation.id,
+        ...(conversation.seen && { after: conversation.seen }),
+      });
+      if (!isShown && !conversation.last && !conversation.seen && answer.seq > 0) {
+        // Something was said that the list did not tell yet.
+        conversation.sawUpTo({ epoch: answer.epoch, seq: 0 });
+        continue;
+      }
+      if (answer.complete === false && conversation.seen) {
+        if (!conversation.loaded) {
+          // Only a preview: what the list says now is as good.
+          conversation.reset();
+          await this.loadList();
+        } else {
+          told.reloaded = REASONS[answer.reason] ?? "the gap could not be closed";
+          conversation.reset();
+          await this.#load(conversation);
+          // History and join may still have a gap between them: join again from what was loaded.
+          reloads += 1;
+          if (conversation.seen && reloads <= RELOADS_MAX) continue;
+        }
+      }
+      const missed = answer.missed ?? [];
+      for (const { event, data } of missed) {
+        if (conversation.apply(event, data, me.id)) told.missed += 1;
+        conversation.sawUpTo(data);
+      }
+      if (answer.next && missed.length > 0) {
+        conversation.sawUpTo(place(answer.next));
+        continue;
+      }
+      this.#arrived(conversation, answer);
+      return;
+    }
+    conversation.catchingUp = false;
+  }
+
+  #arrived(conversation, answer) {
+    conversation.catchingUp = false;
+    conversation.refusal = null;
+    conversation.sawUpTo(answer);
+    const last = conversation.settled.at(-1);
+    if (last) conversation.sawUpTo(last);
+    this.#joined.add(conversation.id);
+    this.#store.changed("list", "log");
+  }
+
+  async #load(conversation) {
+    const { messages, epoch } = await this.#history(conversation);
+    conversation.addPage(messages, messages.length === PAGE);
+    conversation.markUnread(this.#store.me.id);
+    conversation.loaded = true;
+    if (messages.length > 0) conversation.sawUpTo(messages.at(-1));
+    else if (Number.isInteger(epoch)) conversation.sawUpTo({ epoch, seq: 0 });
+    this.#store.changed("log");
+  }
+
+  #history(conversation, before) {
+    return this.#api.messages(conversation.id, { limit: PAGE, before });
+  }
+}
