@@ -122,7 +122,6 @@ describe("a file that is read again", () => {
     const again = await waiter.ok("order:place", { ...order, orderId: "2" });
     assert.equal((await cook.saw("order:new", ({ orderId }) => orderId === "2")).id, again.id);
 
-<<<<<<< HEAD
     // What the log holds of a topic is read until a restart, so it cannot be taken away.
     stage.node.write(FILE, "");
     assert.match(await stage.node.reload(), /catalogue not reloaded.*kitchen/);
@@ -132,12 +131,6 @@ describe("a file that is read again", () => {
     await stage.node.reload();
     refused(await waiter.ask("order:place", order), "not_found");
     refused(await waiter.ask("order:make", { ...order, orderId: "4" }), "rate_limited");
-=======
-    // What is in a topic that nobody reads any more would wait for ever.
-    stage.node.write(FILE, "");
-    assert.match(await stage.node.reload(), /is gone; restart the node/);
-    await waiter.ok("order:place", { ...order, orderId: "3" });
->>>>>>> vX
     assert.ok(cook.socket.connected && waiter.socket.connected, "nobody had to connect again");
   });
 
