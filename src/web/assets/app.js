@@ -105,8 +105,11 @@ async function leave() {
     try {
       await here.visit.api.logout();
     } catch (refusal) {
-      complain(refusal);
-      return;
+      // Whose login has ended already is out.
+      if (refusal.code !== "unauthenticated") {
+        complain(refusal);
+        return;
+      }
     }
     tabs?.postMessage(null);
   }

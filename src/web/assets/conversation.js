@@ -29,7 +29,8 @@ export class Conversation {
     this.members = null;
     this.settled = [];
     this.pending = [];
-    this.hasOlder = false;
+    // What to ask history for to get earlier messages; null when there are none.
+    this.older = null;
     this.reachedBeginning = false;
     this.loaded = false;
     this.byId = new Map();
@@ -134,15 +135,15 @@ export class Conversation {
     this.byId.clear();
     this.seen = null;
     this.loaded = false;
-    this.hasOlder = false;
+    this.older = null;
     this.reachedBeginning = false;
   }
 
-  /** A page of history: `messages` ascending, `isFull` if there may be more before it. */
-  addPage(messages, isFull) {
+  /** A page of history: messages ascending, and what to ask for as `before` when there are more. */
+  addPage({ messages, previous, complete }) {
     for (const message of messages) this.settle(message);
-    this.hasOlder = isFull;
-    this.reachedBeginning = !isFull && this.settled.length > 0;
+    this.older = previous ?? null;
+    this.reachedBeginning = !previous && complete !== false && this.settled.length > 0;
   }
 
   /** Call when it comes on the screen: marks where the unread part begins. */

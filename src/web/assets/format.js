@@ -102,6 +102,10 @@ export const isGuest = (id) => id.startsWith(GUEST);
 /** What an id says about a name, when nothing else does. */
 export const nameInId = (id) => (isGuest(id) ? id.slice(GUEST.length).replaceAll("-", " ") : id);
 
+/** A text with the names of those whom it mentions. */
+export const withNames = (text, nameOf) =>
+  text.replace(/(?<![\p{L}\p{N}])@([\p{L}\p{N}](?:[\p{L}\p{N}._-]*[\p{L}\p{N}])?)/gu, (_, id) => `@${nameOf(id)}`);
+
 /** A user name made of a name: "Ada Lovelace" gives "ada.lovelace". */
 export function userNameOf(name) {
   const plain = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();

@@ -103,15 +103,16 @@ export class Rooms {
     const attempt = this.#entering;
     const isCurrent = () => attempt === this.#entering && this.#link.isConnected;
     if (conversation.loaded && this.#joined.has(conversation.id)) return;
-    await this.#catchUp(conversation, { missed: 0, reloaded: "" }, isCurrent);
+    await this.#insist(conversation, { missed: 0, reloaded: "" }, isCurrent);
   }
 
   /** The page of history before what is shown. @throws {Refusal} */
   async loadOlder(conversation) {
-    const [oldest] = conversation.settled;
-    if (!oldest) return;
-    const { messages } = await this.#history(conversation, `${oldest.epoch}-${oldest.seq}`);
-    conversation.addPage(messages, messages.length === PAGE);
+    const before = conversation.settled.length;
+    // Where much was said and little kept, a page may hold no message at all.
+    while (conversation.older && conversation.settled.length === before) {
+      conversation.addPage(await this.#history(conversation, conversation.older));
+    }
     this.#store.changed("log");
   }
 
@@ -242,8 +243,9 @@ export class Rooms {
   }
 
   async #load(conversation) {
-    const { messages, epoch } = await this.#history(conversation);
-    conversation.addPage(messages, messages.length === PAGE);
+    const page = await this.#history(conversation);
+    const { messages, epoch } = page;
+    conversation.addPage(page);
     conversation.markUnread(this.#store.me.id);
     conversation.loaded = true;
     if (messages.length > 0) conversation.sawUpTo(messages.at(-1));

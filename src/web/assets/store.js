@@ -3,7 +3,7 @@
 // Views read it and are told, a moment later and once for many changes, which parts changed.
 // Nothing here talks to the gateway or to the page.
 
-import { Conversation } from "./conversation.js";
+import { compare, Conversation } from "./conversation.js";
 import { nameInId } from "./format.js";
 
 const TELL_AFTER_MS = 16;
@@ -135,13 +135,29 @@ export class Store {
     return conversation.id;
   }
 
+  /** The newest ones as listed. What arrived or was read meanwhile may not be in the list yet. */
+  noticesListed({ notifications, unread }) {
+    const { notices } = this;
+    const listed = new Map(notifications.map((one) => [one.id, one]));
+    const [newest] = notifications;
+    let count = unread;
+    for (const one of notices.items) {
+      const said = listed.get(one.id);
+      if (said?.readAt) one.readAt = said.readAt;
+      else if (said && one.readAt) count -= 1;
+      else if (!said && !one.readAt && (!newest || compare(one, newest) > 0)) count += 1;
+    }
+    for (const item of notifications) this.notice(item);
+    notices.unread = Math.max(0, count);
+  }
+
   /** A notification that arrived, or one of a list. */
   notice(item) {
     const { notices } = this;
     const at = notices.items.findIndex((one) => one.id === item.id);
     if (at >= 0) return false;
     notices.items.push(item);
-    notices.items.sort((a, b) => b.epoch - a.epoch || b.seq - a.seq);
+    notices.items.sort((a, b) => compare(b, a));
     this.changed("notices");
     return true;
   }

@@ -69,6 +69,8 @@ export class Visit {
   async open(id) {
     const { store } = this;
     this.outgoing.stopTyping();
+    const left = store.conversation(store.current);
+    if (left && !left.isListed && !left.loaded) store.forget(left.id);
     store.current = id;
     if (id === null) return;
     const conversation = store.ensure(id);
@@ -119,8 +121,8 @@ export class Visit {
   async readNotices(isMore = false) {
     const { notices } = this.store;
     const answer = await this.api.notifications(isMore ? notices.next : undefined);
-    for (const item of answer.notifications) this.store.notice(item);
-    notices.unread = answer.unread ?? notices.unread;
+    if (isMore) for (const item of answer.notifications) this.store.notice(item);
+    else this.store.noticesListed(answer);
     if (isMore || !notices.loaded) notices.next = answer.next ?? null;
     notices.loaded = true;
     this.store.changed("notices");
@@ -190,7 +192,9 @@ export class Visit {
     else if (event === "degraded") this.#degraded(data);
     else if (event === "private-message") this.#known(data.conversationId) || this.#refreshSoon();
     else if (event === "conversation:changed") this.#changed(data);
-    else this.#refreshNotices();
+    else if (event === "connection:accepted" && data.fromUserId === this.store.me.id) {
+      this.#callbacks.notice(`${this.store.nameOf(data.toUserId)} is connected with you now.`);
+    }
   }
 
   // This user was taken into a conversation, or out of it, or has another role there.

@@ -128,7 +128,8 @@ test("a reader is shown at the last message read, and nowhere once he has answer
 test("the unread part begins at the first message of others after the cursor", () => {
   const talk = new Conversation("talk");
   talk.describe({ unread: 1, lastMessage: message(1, 3), read: { epoch: 1, seq: 1 } }, ME);
-  talk.addPage([message(1, 1), message(1, 2, "own", ME), message(1, 3)], false);
+  talk.addPage({ messages: [message(1, 1), message(1, 2, "own", ME), message(1, 3)] });
+  assert.equal(talk.reachedBeginning, true);
   talk.markUnread(ME);
   assert.equal(talk.firstUnread, "1-3");
   talk.readUpTo(ME, 3, ME);

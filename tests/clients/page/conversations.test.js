@@ -161,4 +161,5 @@ test("a request to connect is asked and answered", async () => {
   await ada.page.locator("#notices").getByText("asks to connect").waitFor();
   await ada.page.getByRole("button", { name: "Accept" }).click();
   await ada.page.getByRole("button", { name: "Accept" }).waitFor({ state: "detached" });
+  await bo.isTold(`${ada.name} is connected with you now.`);
 });

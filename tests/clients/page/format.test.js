@@ -25,4 +25,6 @@ test("names become initials, lists, user names and guests", () => {
   assert.equal(format.userNameOf("  Ödön von Horváth "), "odon.von.horvath");
   assert.equal(format.nameInId(format.guestId("Quiet Otter")), "Quiet Otter");
   assert.equal(format.isGuest("ada"), false);
+  const told = format.withNames("Hey @ada.l, @guest-Bo. me@x", (id) => `<${id}>`);
+  assert.equal(told, "Hey @<ada.l>, @<guest-Bo>. me@x");
 });

@@ -1,7 +1,7 @@
 // The list of conversations: who, what was said last, what is unread. Also who one is oneself.
 
 import { arrows, button, by, face, make, show, time, unseen } from "../dom.js";
-import { count, shortTime, typingText } from "../format.js";
+import { count, shortTime, typingText, withNames } from "../format.js";
 
 const STATES = {
   connecting: "Connecting…",
@@ -124,6 +124,7 @@ export class ListView {
     const isOwn = last.userId === store.me.id;
     const who = isOwn ? "You: " : conversation.kind === "direct" ? "" : `${store.nameOf(last.userId)}: `;
     const isGone = last.deletedAt || typeof last.content !== "string";
-    return { text: who + (isGone ? "Message deleted" : last.content.slice(0, 120)) };
+    if (isGone) return { text: `${who}Message deleted` };
+    return { text: who + withNames(last.content.slice(0, 120), (id) => store.nameOf(id)) };
   }
 }

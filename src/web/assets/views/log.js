@@ -68,7 +68,7 @@ export class Log {
     const anchor = this.#isFollowing ? null : this.#anchor();
     this.#place(this.#wanted(conversation));
     this.#makeReachable();
-    show(by("older"), conversation.hasOlder);
+    show(by("older"), Boolean(conversation.older));
     show(by("beginning"), conversation.reachedBeginning);
     if (this.#isFollowing) this.toEnd();
     else if (anchor) {

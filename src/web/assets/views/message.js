@@ -5,7 +5,7 @@ import { clockTime, exactTime, listing, wait } from "../format.js";
 
 const READERS_MAX = 5;
 // A link, or a mention of somebody.
-const SPECIAL = /(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]'])|(@[\p{L}\p{N}][\p{L}\p{N}._-]*)/gu;
+const SPECIAL = /(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]'])|((?<![\p{L}\p{N}])@[\p{L}\p{N}](?:[\p{L}\p{N}._-]*[\p{L}\p{N}])?)/gu;
 const ONLY_EMOJI = /^(?:\p{Extended_Pictographic}[\p{Emoji_Modifier}\u{FE0F}\u{200D}\p{Extended_Pictographic}]*\s*){1,3}$/u;
 
 function rich(text, store) {
@@ -21,7 +21,7 @@ function rich(text, store) {
       line.append(link);
     } else {
       const id = found.slice(1);
-      const mention = make("span", "mention", `@${store.people.has(id) ? store.nameOf(id) : id}`);
+      const mention = make("span", "mention", `@${store.nameOf(id)}`);
       mention.classList.toggle("me-mention", id === store.me.id);
       mention.title = found;
       line.append(mention);

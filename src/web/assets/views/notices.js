@@ -1,7 +1,7 @@
 // Notifications: what happened for this user, and what can be answered.
 
 import { button, by, face, make, say, show, time, unseen } from "../dom.js";
-import { ago, count } from "../format.js";
+import { ago, count, withNames } from "../format.js";
 import { closeDialogs } from "./dialogs.js";
 
 /** What a notification says: whom it is about, and the text. */
@@ -74,7 +74,7 @@ export class NoticesView {
     const { who, name, head, quote } = told(item, store);
     const line = make("span", "notice-line", make("b", "", name), head);
     const body = make("span", "notice-body", line);
-    if (quote) body.append(make("span", "quote", quote.slice(0, 240)));
+    if (quote) body.append(make("span", "quote", withNames(quote.slice(0, 240), (id) => store.nameOf(id))));
     body.append(time(item.timestamp, ago(item.timestamp, new Date())));
     if (!item.readAt) body.append(unseen("Unread"));
     const open = button("notice", "", () => this.#open(item));

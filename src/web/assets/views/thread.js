@@ -248,7 +248,7 @@ export class ThreadView {
 
   async #loadOlder() {
     const conversation = this.#conversation;
-    if (!conversation?.hasOlder || this.#loadingOlder) return;
+    if (!conversation?.older || this.#loadingOlder) return;
     this.#loadingOlder = true;
     by("older").setAttribute("aria-busy", "true");
     try {
