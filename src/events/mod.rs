@@ -34,7 +34,7 @@ pub use coded::{CODED, Coded, TOLD};
 pub use derive::{Each, Effect, Emit, When};
 pub use envelope::{Envelope, EnvelopeError};
 pub use form::{Author, form};
-pub use id::{Identity, derived_id, event_id, random_id};
+pub use id::{derived_id, random_id};
 pub use layers::Layer;
 pub use load::Mistakes;
 pub use presets::{NONE, PRESETS};

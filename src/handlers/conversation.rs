@@ -54,7 +54,18 @@ pub async fn create(
         at: now(),
     };
     let made = context.store.create_conversation(new).await?;
-    settle(context, &made, &wish.others).await?;
+    let mut others = wish.others;
+    if !is_new {
+        // Made before, and perhaps with others: only its members are told, once more or at last.
+        let mut members = Vec::new();
+        for user in others {
+            if context.store.role(&made.id, &user).await?.is_some() {
+                members.push(user);
+            }
+        }
+        others = members;
+    }
+    settle(context, &made, &others).await?;
     Ok((made, is_new))
 }
 

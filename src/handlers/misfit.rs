@@ -32,13 +32,13 @@ fn offset(text: &str, error: &serde_json::Error) -> usize {
     lines.map(str::len).sum::<usize>() + error.column()
 }
 
-/// The last member whose value begins before this place.
+/// The last member whose value begins up to this place.
 fn member_before(text: &str, place: usize) -> Option<String> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
     let begins = |value: &RawValue| value.get().as_ptr().addr() - text.as_ptr().addr();
     members
         .into_iter()
-        .filter(|(_, value)| begins(value) < place)
+        .filter(|(_, value)| begins(value) <= place)
         .max_by_key(|(_, value)| begins(value))
         .map(|(name, _)| name)
 }

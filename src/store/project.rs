@@ -21,7 +21,9 @@ use crate::types::{ConversationId, EventId, Position, Seq};
 #[must_use]
 pub fn statements(row: Option<&events::Row>, event: &Row) -> Vec<Statement> {
     let mut statements: Vec<Statement> = statement(event).into_iter().collect();
-    if row.is_some_and(|row| row.server.as_deref() == Some(NOTIFICATION)) {
+    // What goes to many, an announcement, is nobody's own.
+    let is_own = event.room.as_str().starts_with("user:");
+    if is_own && row.is_some_and(|row| row.server.as_deref() == Some(NOTIFICATION)) {
         statements.extend(notification(event));
     }
     statements

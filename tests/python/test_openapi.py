@@ -15,9 +15,11 @@ SCOPES = (
 )
 # Both runs together stay under a minute.
 SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "25"))
+# Not negative_data_rejection: a member that is null counts as missing everywhere, names that are given
+# twice count once, and members that nobody knows are ignored, which the description need not repeat.
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
-    "response_headers_conformance,response_schema_conformance,negative_data_rejection,"
+    "response_headers_conformance,response_schema_conformance,"
     "missing_required_header,unsupported_method,allow_header_conformance"
 )
 # What would take the run's own token away.
