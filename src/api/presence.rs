@@ -21,15 +21,15 @@ impl Api {
         let identity = self.identity(request.headers()).await?;
         let text = request::query(request.uri().query(), "users")?.unwrap_or_default();
         let mut users: Vec<UserId> = Vec::new();
-        for id in text.split(',') {
+        for (n, id) in text.split(',').enumerate() {
+            if n >= USERS_MAX {
+                let message = format!("users names more than {USERS_MAX}");
+                return Err(Problem::field("users", message));
+            }
             let user =
                 UserId::parse(id).map_err(|error| Problem::field("users", error.to_string()))?;
             if !users.contains(&user) {
                 users.push(user);
-            }
-            if users.len() > USERS_MAX {
-                let message = format!("users names more than {USERS_MAX}");
-                return Err(Problem::field("users", message));
             }
         }
         // Whom the user may not see is left out.

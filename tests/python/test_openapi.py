@@ -113,11 +113,14 @@ def made(bearer, path, body):
     return answer
 
 
+def signed_up(name):
+    account = {"email": f"{unique(name)}@example.com", "password": "correct horse", "name": name}
+    return made(None, "/api/signup", account)
+
+
 def test_a_user_is_answered_as_described(tmp_path):
-    account = {"email": f"{unique('ada')}@example.com", "password": "correct horse", "name": "Ada"}
-    login = made(None, "/api/signup", account)
-    other = {"email": f"{unique('bo')}@example.com", "password": "correct horse", "name": "Bo"}
-    bearer, bo = login["token"], made(None, "/api/signup", other)["user"]["id"]
+    login = signed_up("ada")
+    bearer, bo = login["token"], signed_up("bo")["user"]["id"]
     talk = made(bearer, "/api/conversations", {"title": "Talk", "members": [bo]})["id"]
     message = made(bearer, "/api/messages", {"conversationId": talk, "content": "hello"})["id"]
     request = made(bearer, "/api/connections", {"toUserId": bo})["requestId"]

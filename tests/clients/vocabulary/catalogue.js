@@ -1,4 +1,4 @@
-// The built-in catalogue as text, a block for each row.
+// The built-in catalogue as text, a block for each row; and the words of its page that have no row.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,6 +6,15 @@ import { join } from "node:path";
 const FILE = join(import.meta.dirname, "../../../src/events/catalogue.toml");
 
 export const text = readFileSync(FILE, "utf8");
+
+const PAGE = join(import.meta.dirname, "../../../docs/VOCABULARY.md");
+
+/** The first column of the page's tables of what is handled and told by code. */
+export const coded = readFileSync(PAGE, "utf8")
+  .split(/^(?:Handled|Told) by code, without a row:$/m)
+  .slice(1)
+  .flatMap((part) => part.split(/^## /m)[0].match(/^\| `[^`]+`/gm))
+  .map((cell) => cell.slice(3, -1));
 
 const [head, ...blocks] = text.split(/^(?=\[\[event\]\]$)/m);
 

@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Node } from "../lib/own-node.js";
-import { catalogue, without } from "./catalogue.js";
+import { catalogue, coded, without } from "./catalogue.js";
 import { rows } from "./rows.js";
 import { Stage } from "./stage.js";
+import { words } from "./words.js";
 
 const SETTINGS = { "limits.enabled": false, "presence.grace": "200ms" };
 /** For what is expected not to happen. */
@@ -15,6 +16,7 @@ const types = catalogue.map(({ type }) => type);
 
 test("every row has a test, and every test a row", () => {
   assert.deepEqual(Object.keys(rows).sort(), [...types].sort());
+  assert.deepEqual(Object.keys(words).sort(), [...coded].sort());
 });
 
 describe("rows", () => {
@@ -25,6 +27,9 @@ describe("rows", () => {
     await stage?.node.stop();
   });
   for (const type of types) test(type, () => rows[type](stage));
+  for (const word of coded) {
+    test(word, { todo: words[word].todo }, () => words[word](stage));
+  }
 });
 
 describe("without its row", () => {
@@ -38,6 +43,7 @@ describe("without its row", () => {
     test(`the test of ${type} fails`, async () => {
       node.write("catalogue.toml", without(type));
       const told = await node.reload();
+      assert.match(told, /catalogue reloaded/);
       const stage = new Stage(node, SHORT_MS);
       try {
         await assert.rejects(async () => rows[type](stage), `it passes without its row: ${told}`);
