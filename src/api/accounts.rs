@@ -106,7 +106,7 @@ impl Api {
         let data = json!({
             "userId": login.user.id,
             "device": login.session.device,
-            "at": login.session.created_at,
+            "address": login.session.address,
         });
         let fact = Fact {
             kind: "USER_LOGIN",

@@ -1,8 +1,9 @@
 //! CONNECT: who is this, and the rooms everybody is in.
 //!
 //! A socket is in its own rooms before its CONNECT is answered, so that nothing that comes to them
-//! after the answer is missed. What comes to them before it waits behind it. Revocation may
-//! overtake: a login is asked about once more when its socket can be found by it.
+//! after the answer is missed. What comes to them before it waits behind it. A revocation or an
+//! enrolment may overtake a socket that nobody can find yet: both are asked about once more when it
+//! can be found.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -120,8 +121,11 @@ async fn own_rooms(context: &Context, identity: &Identity) -> Result<Vec<RoomNam
 
 /// Whether a claim names one course or building, and not a pattern of them.
 fn is_one_group(claim: &str) -> bool {
-    let is_group = claim.starts_with("course:") || claim.starts_with("building:");
-    is_group && !claim.contains('*')
+    is_group(claim) && !claim.contains('*')
+}
+
+fn is_group(room: &str) -> bool {
+    room.starts_with("course:") || room.starts_with("building:")
 }
 
 /// The socket can be found by its token and user from now on.
@@ -134,11 +138,36 @@ fn entered(context: &Arc<Context>, socket: &Socket) {
         watch.note(session.identity.expires_at());
     }
     let (context, socket) = (Arc::clone(context), socket.clone());
+    let before = socket.rooms();
     socket.clone().spawn(async move {
         let checked = context.accounts.check(&session.identity, now()).await;
         end_if_refused(&socket, checked);
         context.directory.active(session.identity.user());
+        // Without an answer of the store it stays where the store said a moment ago.
+        if let Ok(own) = own_rooms(&context, &session.identity).await {
+            move_on(&context, &socket, &session, (before, own)).await;
+        }
     });
+}
+
+/// Follows what was enrolled and withdrawn while the socket entered.
+async fn move_on(
+    context: &Context,
+    socket: &Socket,
+    session: &Session,
+    (before, own): (Vec<RoomName>, Vec<RoomName>),
+) {
+    let groups = before.iter().filter(|room| is_group(room.as_str()));
+    for room in groups.filter(|room| !own.contains(room)) {
+        socket.leave(room.as_str());
+    }
+    let missing: Vec<_> = own
+        .into_iter()
+        .filter(|room| !before.contains(room))
+        .collect();
+    if let Err(problem) = attach(context, socket, (&session.fanout, &missing)).await {
+        tracing::warn!(socket = %socket.id(), %problem.message, "not in all of its rooms");
+    }
 }
 
 fn refusal(problem: Problem) -> ConnectError {

@@ -166,6 +166,13 @@ async fn a_browser_signs_up_and_its_cookie_vouches_for_it() {
     let profile = browser.send("GET /api/profile", "", &Value::Null).await;
     assert_eq!(profile.json()["name"], "Ada L.", "caches were told");
 
+    // What happened is in the log: a sign-up, two changes at least with what follows from them.
+    eventually("the events are logged", async || {
+        let scrape = node.scrape().await;
+        (scrape.sum("eventlog_appended_total{topic=\"user-events\"}") >= 2.0).then_some(())
+    })
+    .await;
+
     // Whoever sends the token itself is no browser that was tricked.
     let bearer = format!(
         "authorization: Bearer {}\r\n",
@@ -277,6 +284,33 @@ async fn a_device_that_is_revoked_loses_its_socket_and_no_other() {
         }
     });
     assert!(ack.await.contains("\"ok\":true"));
+}
+
+#[tokio::test]
+async fn a_socket_is_in_its_own_rooms_when_connect_is_answered() {
+    let node = node().await;
+    let mut browser = Browser::new(&node);
+    browser.sign_up("ada@example.org").await;
+    let service = token(&node, &["--user", "svc", "--scope", "events:write"]);
+    let service = format!("authorization: Bearer {service}\r\n");
+    let (mut wire, _) = browser.socket().await;
+    let event = json!({ "type": "ANNOUNCEMENT", "data": { "title": "all hands" } });
+    let mut other = Browser::new(&node);
+    let sent = other.send("POST /api/events", &service, &event).await;
+    assert!([200, 201, 202].contains(&sent.status), "{}", sent.text());
+    let shown = within("the announcement", async {
+        loop {
+            let packet = wire.text().await.expect("still there");
+            if packet.starts_with("42") {
+                return packet;
+            }
+        }
+    });
+    let shown = shown.await;
+    assert!(
+        shown.contains("notification:new") && shown.contains("all hands"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]

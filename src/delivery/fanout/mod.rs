@@ -7,9 +7,12 @@
 //! pass here, so the socket is added at that point and replayed exactly up to it.
 //!
 //! Control words are done here as far as they are about rooms: sockets are found in the rooms of
-//! their token and user. What else they ask is handed to who registered with [`Fanout::on_control`].
+//! their token and user (`control.rs`). What else they ask is handed to who registered with
+//! [`Fanout::on_control`].
 //!
 //! Not here: repair after a gap (the memory bus has none), who may join (`handlers`).
+
+mod control;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -19,12 +22,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::cluster::bus::{Delivery, Ephemeral, Port, Publication, Stream};
-use crate::cluster::control::Control;
 use crate::events::{Envelope, Vocabulary, view};
 use crate::protocol::socketio::encode;
 use crate::rooms::{Broadcast, Hold, Hub, Member, NamespaceId, Reach};
 use crate::server::Socket;
-use crate::types::{CloseReason, RoomName, ShardId, ShardPosition, UserId};
+use crate::types::{RoomName, ShardId, ShardPosition};
+
+pub use control::{Duties, token_room, user_room};
 
 /// A socket is in the room from `at` on; what it is sent waits until `hold` is released.
 pub struct Attached {
@@ -39,16 +43,6 @@ struct Waiting {
     room: RoomName,
     /// `None` for a socket that was put into a room from elsewhere: nobody waits.
     reply: Option<oneshot::Sender<Attached>>,
-}
-
-/// What a control word needs of the rest of the node.
-pub struct Duties {
-    /// Which shard orders a room.
-    pub shard_of: Box<dyn Fn(&RoomName) -> ShardId>,
-    /// Rooms that one socket may be in.
-    pub rooms_max: usize,
-    /// Told of [`Control::Forget`] and [`Control::Recheck`].
-    pub others: Box<dyn Fn(&Control)>,
 }
 
 /// The fan-out of one worker.
@@ -68,8 +62,6 @@ const NAMESPACE: NamespaceId = NamespaceId(0);
 /// How long a subscription outlives its last local member: rooms that empty and refill at once do
 /// not churn.
 const LINGER: Duration = Duration::from_secs(10);
-/// What of a token's id its room is named by.
-const TOKEN_BYTES_MAX: usize = 200;
 /// Deliveries before the worker's other tasks get a turn. Far fewer than an outbox holds.
 const DELIVERIES_PER_TURN: u32 = 64;
 
@@ -87,12 +79,6 @@ impl Fanout {
             positions: RefCell::default(),
             duties: OnceCell::new(),
         })
-    }
-
-    /// Says how to do what control words ask; before [`run`](Self::run), once. Without it sockets are
-    /// closed all the same.
-    pub fn on_control(&self, duties: Duties) {
-        drop(self.duties.set(duties));
     }
 
     /// Puts everything that the bus delivers into outboxes until the bus ends.
@@ -182,74 +168,6 @@ impl Fanout {
         }
     }
 
-    fn control(&self, control: &Control) {
-        match control {
-            Control::CloseToken(token) => {
-                close(self.members(token_room(token)));
-            }
-            Control::CloseUser { user, except } => {
-                let spared = except.as_deref().and_then(token_room);
-                let mut members = self.members(user_room(user));
-                members.retain(|member| {
-                    spared
-                        .as_ref()
-                        .is_none_or(|room| !member.is_in(room.as_str()))
-                });
-                close(members);
-            }
-            Control::JoinRoom { user, room } => self.put(user, room),
-            Control::LeaveRoom { user, room } => {
-                for member in self.members(user_room(user)) {
-                    self.hub.leave(&member, room.as_str());
-                }
-            }
-            Control::Forget { .. } | Control::Recheck => {
-                if let Some(duties) = self.duties.get() {
-                    (duties.others)(control);
-                }
-            }
-        }
-    }
-
-    fn members(&self, room: Option<RoomName>) -> Vec<Rc<Member>> {
-        let reach = room.map(|room| Reach {
-            namespace: NAMESPACE,
-            to: vec![room],
-            except: Vec::new(),
-        });
-        reach.map_or_else(Vec::new, |reach| self.hub.reached(&reach))
-    }
-
-    /// Attaches a user's sockets to a room, each at a place in the stream as a join does; they have
-    /// nothing to catch up.
-    fn put(&self, user: &UserId, room: &RoomName) {
-        let Some(duties) = self.duties.get() else {
-            return;
-        };
-        for member in self.members(user_room(user)) {
-            if member.is_in(room.as_str()) {
-                continue;
-            }
-            if rooms_counted(&member) >= duties.rooms_max {
-                tracing::warn!(socket = %member.id(), %room, "a socket is in too many rooms to be put into another");
-                continue;
-            }
-            if let Some(socket) = Socket::of(&member) {
-                let room = room.clone();
-                let shard = (duties.shard_of)(&room);
-                let reply = None;
-                self.ask(
-                    Waiting {
-                        socket,
-                        room,
-                        reply,
-                    },
-                    shard,
-                );
-            }
-        }
-    }
-
     fn entry(&self, publication: &Publication) {
         self.positions
             .borrow_mut()
@@ -334,10 +252,10 @@ impl Fanout {
 }
 
 /// How many of a member's rooms count against the rooms that a socket may be in. Those of the presence it
-/// watches have a bound of their own.
+/// watches have a bound of their own, and the room of its token is not of its choice.
 #[must_use]
 pub fn rooms_counted(member: &Member) -> usize {
-    member.count_rooms(|room| !is_watched(room))
+    member.count_rooms(|room| !is_watched(room) && !control::is_of_token(room))
 }
 
 /// Whether a room is one of those in which presence is told.
@@ -346,99 +264,5 @@ pub fn is_watched(room: &RoomName) -> bool {
     room.as_str().starts_with("presence:") || room.as_str().starts_with("crowd:")
 }
 
-/// The room of the sockets that one token opened. Never subscribed: nothing is published to it.
-#[must_use]
-pub fn token_room(token_id: &str) -> Option<RoomName> {
-    // A foreign id may be longer than a room's name.
-    let short = &token_id[..token_id.floor_char_boundary(TOKEN_BYTES_MAX)];
-    RoomName::parse(&format!("token:{short}")).ok()
-}
-
-/// The room of a user's sockets.
-#[must_use]
-pub fn user_room(user: &UserId) -> Option<RoomName> {
-    RoomName::parse(&format!("user:{user}")).ok()
-}
-
-fn close(members: Vec<Rc<Member>>) {
-    for socket in members.iter().filter_map(|member| Socket::of(member)) {
-        // The client is told first; one that does not read is cut all the same.
-        socket.close(CloseReason::ForcedServerClose);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::cluster::bus::Bus;
-    use crate::rooms::{Limits, Link, Member, Outbox};
-    use crate::types::{CloseReason, SocketId};
-    use serde_json::value::RawValue;
-
-    /// A transport that takes everything at once.
-    struct Fast {
-        outbox: Rc<Outbox>,
-        taken: Cell<usize>,
-    }
-
-    impl Link for Fast {
-        fn drain(&self) {
-            while self.outbox.pop().is_some() {
-                self.taken.set(self.taken.get() + 1);
-            }
-        }
-        fn close(&self, _reason: CloseReason) {}
-        fn is_writable(&self) -> bool {
-            true
-        }
-    }
-
-    #[tokio::test]
-    async fn a_backlog_does_not_overflow_a_fast_socket() {
-        const EVENTS: usize = 1000;
-        let (hub, bus) = (Hub::new(1), Bus::memory());
-        let room = RoomName::parse("conversation:1").unwrap();
-        let outbox = Outbox::new(Limits {
-            frames_max: 100,
-            bytes_max: 1 << 20,
-        });
-        let fast = Rc::new(Fast {
-            outbox: Rc::clone(&outbox),
-            taken: Cell::new(0),
-        });
-        let link: Rc<dyn Link> = Rc::clone(&fast) as Rc<dyn Link>;
-        outbox.connect(Rc::downgrade(&link));
-        let member = Member::new(SocketId::parse(&"s".repeat(20)).unwrap(), NAMESPACE, outbox);
-        hub.add(&member);
-        hub.join(&member, &room);
-        let (port, stream) = bus.attach(2 * EVENTS);
-        port.subscribe(&room);
-        for _ in 0..EVENTS {
-            let data = RawValue::from_string("1".to_owned()).unwrap();
-            let event = Ephemeral {
-                room: room.clone(),
-                event: "e".into(),
-                data,
-                except: None,
-            };
-            assert_eq!(bus.publish_ephemeral(Arc::new(event)), 0);
-        }
-        bus.close();
-        let fanout = Fanout::new(Rc::clone(&hub), port, Vocabulary::builtin());
-        let tasks = tokio::task::LocalSet::new();
-        let flushed = Rc::clone(&hub);
-        tasks.spawn_local(async move { flushed.run_flusher().await });
-        tasks.spawn_local(async move { fanout.run(stream).await });
-        tasks
-            .run_until(async {
-                for _ in 0..EVENTS {
-                    tokio::task::yield_now().await
-                }
-            })
-            .await;
-        assert!(!member.outbox().is_closed());
-        assert_eq!(fast.taken.get(), EVENTS);
-    }
-}
+mod tests;

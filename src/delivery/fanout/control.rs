@@ -1,0 +1,132 @@
+//! Control words: whom to close, whom to put where.
+
+use std::rc::Rc;
+
+use super::{Fanout, NAMESPACE, Waiting, rooms_counted};
+use crate::cluster::control::Control;
+use crate::rooms::{Member, Reach};
+use crate::server::Socket;
+use crate::types::{CloseReason, RoomName, ShardId, UserId};
+
+/// What a control word needs of the rest of the node.
+pub struct Duties {
+    /// Which shard orders a room.
+    pub shard_of: Box<dyn Fn(&RoomName) -> ShardId>,
+    /// Rooms that one socket may be in.
+    pub rooms_max: usize,
+    /// Told of [`Control::Forget`] and [`Control::Recheck`].
+    pub others: Box<dyn Fn(&Control)>,
+}
+
+/// What of a token's id its room is named by.
+const TOKEN_BYTES_MAX: usize = 200;
+
+impl Fanout {
+    /// Says how to do what control words ask; before [`run`](Self::run), once. Without it sockets are
+    /// closed all the same.
+    pub fn on_control(&self, duties: Duties) {
+        drop(self.duties.set(duties));
+    }
+
+    pub(super) fn control(&self, control: &Control) {
+        match control {
+            Control::CloseToken(token) => {
+                close(self.members(token_room(token)));
+            }
+            Control::CloseUser { user, except } => {
+                let spared = except.as_deref().and_then(token_room);
+                let mut members = self.members(user_room(user));
+                members.retain(|member| {
+                    spared
+                        .as_ref()
+                        .is_none_or(|room| !member.is_in(room.as_str()))
+                });
+                close(members);
+            }
+            Control::JoinRoom { user, room } => self.put(user, room),
+            Control::LeaveRoom { user, room } => self.take_out(user, room),
+            Control::Forget { .. } | Control::Recheck => {
+                if let Some(duties) = self.duties.get() {
+                    (duties.others)(control);
+                }
+            }
+        }
+    }
+
+    pub(super) fn members(&self, room: Option<RoomName>) -> Vec<Rc<Member>> {
+        let reach = room.map(|room| Reach {
+            namespace: NAMESPACE,
+            to: vec![room],
+            except: Vec::new(),
+        });
+        reach.map_or_else(Vec::new, |reach| self.hub.reached(&reach))
+    }
+
+    /// Attaches a user's sockets to a room, each at a place in the stream as a join does; they have
+    /// nothing to catch up.
+    fn put(&self, user: &UserId, room: &RoomName) {
+        let Some(duties) = self.duties.get() else {
+            return;
+        };
+        for member in self.members(user_room(user)) {
+            if member.is_in(room.as_str()) {
+                continue;
+            }
+            if rooms_counted(&member) >= duties.rooms_max {
+                tracing::warn!(socket = %member.id(), %room, "a socket is in too many rooms to be put into another");
+                continue;
+            }
+            if let Some(socket) = Socket::of(&member) {
+                let room = room.clone();
+                let shard = (duties.shard_of)(&room);
+                let reply = None;
+                self.ask(
+                    Waiting {
+                        socket,
+                        room,
+                        reply,
+                    },
+                    shard,
+                );
+            }
+        }
+    }
+
+    /// Takes a user's sockets out of a room, also those that are about to be in it: their tick is
+    /// behind this word in the stream.
+    fn take_out(&self, user: &UserId, room: &RoomName) {
+        let members = self.members(user_room(user));
+        for member in &members {
+            self.hub.leave(member, room.as_str());
+        }
+        self.waiting.borrow_mut().retain(|_, waiting| {
+            let is_theirs = |member: &Rc<Member>| Rc::ptr_eq(member, waiting.socket.member());
+            waiting.room != *room || !members.iter().any(is_theirs)
+        });
+    }
+}
+
+/// The room of the sockets that one token opened. Never subscribed: nothing is published to it.
+#[must_use]
+pub fn token_room(token_id: &str) -> Option<RoomName> {
+    // A foreign id may be longer than a room's name.
+    let short = &token_id[..token_id.floor_char_boundary(TOKEN_BYTES_MAX)];
+    RoomName::parse(&format!("token:{short}")).ok()
+}
+
+pub(super) fn is_of_token(room: &RoomName) -> bool {
+    room.as_str().starts_with("token:")
+}
+
+/// The room of a user's sockets.
+#[must_use]
+pub fn user_room(user: &UserId) -> Option<RoomName> {
+    RoomName::parse(&format!("user:{user}")).ok()
+}
+
+fn close(members: Vec<Rc<Member>>) {
+    for socket in members.iter().filter_map(|member| Socket::of(member)) {
+        // The client is told first; one that does not read is cut all the same.
+        socket.close(CloseReason::ForcedServerClose);
+    }
+}
