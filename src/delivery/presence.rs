@@ -334,6 +334,7 @@ mod tests {
     use crate::cluster::presence::Departure;
     use crate::eventlog::{EventLog, Options as LogOptions};
     use crate::events::{Catalogue, Envelope};
+    use crate::store::Store;
     use crate::types::SocketId;
 
     struct Fixture {
@@ -360,7 +361,7 @@ mod tests {
             let parts = Parts {
                 crowds: Crowds::new(store.clone(), presence.clone(), bus.clone()),
                 presence,
-                store,
+                directory: Directory::new(store, bus.clone()),
                 publisher: Publisher::new(log.clone()),
                 vocabulary: Vocabulary::new(Catalogue::builtin()),
                 bus,
@@ -416,7 +417,8 @@ mod tests {
         );
         let seen = fixture
             .parts
-            .store
+            .directory
+            .store()
             .last_seen(&[user("ann"), user("bob")])
             .await;
         assert_eq!(seen.unwrap().len(), 2);
@@ -447,7 +449,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_told_twice_is_one_event() {
         let fixture = Fixture::new(LogOptions::default()).await;
-        let announcer = Announcer::new(fixture.parts.clone());
+        let announcer = Announcer::new(fixture.parts);
         let change = |at| Change {
             user: user("ann"),
             is_online: true,

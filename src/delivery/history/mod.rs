@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::archive::{self, Archive, Row};
-use crate::events::{Envelope, Vocabulary, view};
+use crate::events::{Envelope, ViewError, Vocabulary, view};
 use crate::store::Store;
 use crate::timeline::{self, Timeline};
 use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition, ShardSeq};
