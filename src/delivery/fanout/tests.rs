@@ -103,6 +103,12 @@ impl Link for Noted {
     }
 }
 
+/// What these sockets send with CONNECT, whose payload has to be an object.
+#[derive(serde::Deserialize)]
+struct Rooms {
+    rooms: Vec<RoomName>,
+}
+
 /// One worker with its fan-out; sockets enter it into the rooms that they name in CONNECT.
 struct Worker {
     local: Rc<Local>,
@@ -116,7 +122,7 @@ impl Worker {
         let server = Server::new().namespace("/", |root| {
             root.middleware(|socket, auth| async move {
                 let auth = auth.expect("a list of rooms");
-                let rooms: Vec<RoomName> = serde_json::from_str(auth.get()).unwrap();
+                let Rooms { rooms } = serde_json::from_str(auth.get()).unwrap();
                 assert!(socket.admit());
                 for room in &rooms {
                     socket.join(room);
@@ -169,7 +175,7 @@ impl Worker {
         let request = ("", std::iter::empty());
         let handshake = Handshake::new(address, false, Timestamp::default(), request);
         let client = Client::new(&self.local, outbox, handshake);
-        client.text(&format!("0{rooms}")).unwrap();
+        client.text(&format!("0{{\"rooms\":{rooms}}}")).unwrap();
         (client, noted)
     }
 
