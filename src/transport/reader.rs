@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use fastwebsockets::{OpCode, Payload, Role, WebSocketError, WebSocketRead, after_handshake_split};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::websocket::{Route, WebSocket};
+use super::websocket::{Fault, Route, WebSocket};
 use crate::protocol::frame::Frame;
 use crate::telemetry::metrics;
 use crate::types::CloseReason;
@@ -86,7 +86,13 @@ pub(super) async fn read_burst(
     let mut used = 0;
     let mut partial: Option<Partial> = None;
     loop {
-        let (opcode, is_last, payload) = next_frame(&mut reader).await.map_err(|e| reason(&e))?;
+        let (opcode, is_last, payload) = match next_frame(&mut reader).await {
+            Ok(frame) => frame,
+            Err(error) => {
+                socket.fault.set(fault(&error));
+                return Err(reason(&error));
+            }
+        };
         used += frame_bytes(payload.len());
         metrics::BYTES_RECEIVED.add(payload.len() as u64);
         if used > handed.get() {
@@ -121,6 +127,7 @@ pub(super) async fn read_burst(
                 if message.data.len() + payload.len() > socket.message_max
                     || message.fragments > FRAGMENTS_MAX
                 {
+                    socket.fault.set(Fault::TooLarge);
                     return Err(CloseReason::TransportError);
                 }
                 message.data.extend_from_slice(&payload);
@@ -164,7 +171,10 @@ fn deliver_text(
     route: &Rc<dyn Route>,
     payload: &[u8],
 ) -> Result<(), CloseReason> {
-    let text = std::str::from_utf8(payload).map_err(|_| CloseReason::TransportError)?;
+    let Ok(text) = std::str::from_utf8(payload) else {
+        socket.fault.set(Fault::Text);
+        return Err(CloseReason::TransportError);
+    };
     route.text(socket, text)
 }
 
@@ -177,6 +187,14 @@ const fn frame_bytes(payload: usize) -> usize {
         _ => 10,
     };
     header + 4 + payload
+}
+
+const fn fault(error: &WebSocketError) -> Fault {
+    match error {
+        WebSocketError::FrameTooLarge => Fault::TooLarge,
+        WebSocketError::InvalidUTF8 => Fault::Text,
+        _ => Fault::Protocol,
+    }
 }
 
 fn reason(error: &WebSocketError) -> CloseReason {

@@ -48,6 +48,8 @@ pub(super) struct WebSocket {
     pub(super) is_control: Cell<bool>,
     pub(super) is_blocked: Cell<bool>,
     pub(super) closing: Cell<Option<CloseReason>>,
+    /// The status that tells the peer which rule it broke, when it broke one.
+    pub(super) fault: Cell<Fault>,
     /// The route asked for the end, so it need not be told.
     pub(super) is_told: Cell<bool>,
     /// Messages handed on since the task last let others run.
@@ -78,6 +80,7 @@ impl WebSocket {
             is_control: Cell::new(false),
             is_blocked: Cell::new(false),
             closing: Cell::new(None),
+            fault: Cell::default(),
             is_told: Cell::new(false),
             turn: Cell::new(0),
             waker: RefCell::new(None),
@@ -292,7 +295,9 @@ impl WebSocket {
             // What waits goes out before the close frame: nothing is read after that.
             poll_fn(|context| self.poll_flush(context)).await?;
             if !is_broken {
-                self.control.borrow_mut().push(close_frame(reason));
+                self.control
+                    .borrow_mut()
+                    .push(close_frame(reason, self.fault.get()));
                 poll_fn(|context| self.poll_flush(context)).await?;
             }
             poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context))
@@ -313,9 +318,31 @@ impl WebSocket {
     }
 }
 
-fn close_frame(reason: CloseReason) -> Frame {
+/// Which rule of RFC 6455 a peer broke, and its status in section 7.4.1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Frames that do not follow each other so.
+    #[default]
+    Protocol,
+    /// Text that is not UTF-8.
+    Text,
+    /// More than is taken.
+    TooLarge,
+}
+
+impl Fault {
+    const fn status(self) -> u16 {
+        match self {
+            Self::Protocol => 1002,
+            Self::Text => 1007,
+            Self::TooLarge => 1009,
+        }
+    }
+}
+
+fn close_frame(reason: CloseReason, fault: Fault) -> Frame {
     let code = match reason {
-        CloseReason::TransportError => Some(1009),
+        CloseReason::TransportError => Some(fault.status()),
         other => other.websocket_code(),
     };
     Frame::close(code)

@@ -122,24 +122,31 @@ fn text(packet: &str) -> Vec<u8> {
 async fn a_websocket_that_breaks_a_rule_is_closed_alone() {
     let node = Node::with(SETTINGS).await;
     let mut other = Client::connect(&node, "other").await;
-    let cases = [large_frames(), bad_frames(), bad_packets()];
-    for Case {
-        what,
-        bytes,
-        reason,
-    } in cases.into_iter().flatten()
-    {
+    let lists = [
+        (1009, large_frames()),
+        (1002, bad_frames()),
+        (1005, bad_packets()),
+    ];
+    let cases = lists
+        .into_iter()
+        .flat_map(|(status, cases)| cases.into_iter().map(move |case| (status, case)));
+    for (status, case) in cases {
+        let Case {
+            what,
+            bytes,
+            reason,
+        } = case;
         let series = format!("connections_closed_total{{reason=\"{reason}\"}}");
         let before = node.scrape().await.sum(&series);
         let mut wire = entered(&node).await;
         // The node may have closed before it has taken in everything.
         drop(wire.try_send(&bytes).await);
         let code = wire.close_code().await;
-        let expected = if reason == "transport_error" {
-            Some(1009)
+        let expected = Some(if what.starts_with("text that") {
+            1007
         } else {
-            Some(1005)
-        };
+            status
+        });
         if bytes.len() < PAYLOAD_MAX {
             assert_eq!(code, expected, "{what}");
         }
