@@ -86,13 +86,8 @@ pub(super) async fn read_burst(
     let mut used = 0;
     let mut partial: Option<Partial> = None;
     loop {
-        let (opcode, is_last, payload) = match next_frame(&mut reader).await {
-            Ok(frame) => frame,
-            Err(error) => {
-                socket.fault.set(fault(&error));
-                return Err(reason(&error));
-            }
-        };
+        let frame = next_frame(&mut reader).await;
+        let (opcode, is_last, payload) = frame.map_err(|error| blame(&socket, &error))?;
         used += frame_bytes(payload.len());
         metrics::BYTES_RECEIVED.add(payload.len() as u64);
         if used > handed.get() {
@@ -187,6 +182,12 @@ const fn frame_bytes(payload: usize) -> usize {
         _ => 10,
     };
     header + 4 + payload
+}
+
+/// Notes which rule was broken; answers why the connection ends.
+fn blame(socket: &WebSocket, error: &WebSocketError) -> CloseReason {
+    socket.fault.set(fault(error));
+    reason(error)
 }
 
 const fn fault(error: &WebSocketError) -> Fault {
