@@ -122,8 +122,7 @@ pub(super) async fn read_burst(
                 if message.data.len() + payload.len() > socket.message_max
                     || message.fragments > FRAGMENTS_MAX
                 {
-                    socket.fault.set(Fault::TooLarge);
-                    return Err(CloseReason::TransportError);
+                    return refuse(&socket, Fault::TooLarge);
                 }
                 message.data.extend_from_slice(&payload);
                 match (is_last, message.is_text) {
@@ -167,8 +166,7 @@ fn deliver_text(
     payload: &[u8],
 ) -> Result<(), CloseReason> {
     let Ok(text) = std::str::from_utf8(payload) else {
-        socket.fault.set(Fault::Text);
-        return Err(CloseReason::TransportError);
+        return refuse(socket, Fault::Text);
     };
     route.text(socket, text)
 }
@@ -182,6 +180,11 @@ const fn frame_bytes(payload: usize) -> usize {
         _ => 10,
     };
     header + 4 + payload
+}
+
+fn refuse(socket: &WebSocket, fault: Fault) -> Result<(), CloseReason> {
+    socket.fault.set(fault);
+    Err(CloseReason::TransportError)
 }
 
 /// Notes which rule was broken; answers why the connection ends.
