@@ -42,6 +42,7 @@ pub mod web;
 pub mod backend;
 pub mod config;
 pub mod lifecycle;
+pub mod placement;
 pub mod telemetry;
 pub mod types;
 

@@ -3,5 +3,6 @@
 //! No business words: what is written and read is decided by the parts that own it.
 
 mod folder;
+pub mod redis;
 pub mod sql;
 pub mod writer;

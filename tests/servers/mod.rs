@@ -6,6 +6,7 @@
 //! the test and says what to install: `scripts/setup.sh`.
 
 #![allow(
+    unreachable_pub,
     dead_code,
     reason = "each program that includes this uses a part of it"
 )]
