@@ -48,8 +48,9 @@ function build() {
 }
 
 /** Starts a server and answers its address once it says it is listening. */
-async function start({ command: [program, ...args], ready }) {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+async function start({ command: [program, ...args], ready, env }) {
+  const all = { ...process.env, ...env };
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: all });
   const last = [];
   const address = new Promise((resolve, reject) => {
     for (const stream of [child.stdout, child.stderr]) {

@@ -4,12 +4,13 @@
 #   scripts/setup.sh
 #
 # As root, or with sudo for the Debian packages. Rust and Node.js are not installed here, only asked
-# for: a machine's owner has chosen them. Safe to run twice, also at the same time.
+# for: a machine's owner has chosen them; Python is, where there is none. Safe to run twice, also at the same time.
 
 set -euo pipefail
 
 readonly rust_min=1.95
 readonly node_min=20
+readonly python_min=3.10
 
 cd "$(dirname "$0")/.."
 
@@ -47,6 +48,12 @@ require_node() {
   is_at_least "$node_min" "$found" || fail "needs Node.js $node_min or later, found $found"
 }
 
+require_python() {
+  local found
+  found=$(python3 -c 'import platform; print(platform.python_version())')
+  is_at_least "$python_min" "$found" || fail "needs Python $python_min or later, found $found: https://www.python.org"
+}
+
 as_root() {
   if [[ $(id -u) -eq 0 ]]; then
     "$@"
@@ -65,6 +72,9 @@ install_packages() {
   local packages=()
   command -v cc >/dev/null || packages+=(build-essential)
   [[ -x ${VESTIBULE_CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
+  command -v python3 >/dev/null || packages+=(python3)
+  # Debian ships Python without the part that makes environments.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
   ((${#packages[@]} > 0)) || return 0
   command -v apt-get >/dev/null || fail "please install: ${packages[*]} (VESTIBULE_CHROMIUM names another Chromium)"
   echo "setup: installing ${packages[*]}" >&2
@@ -81,7 +91,19 @@ install_node_packages() {
   cp tests/clients/package-lock.json "$stamp"
 }
 
+# As above. An environment that was moved or lost its Python is made anew.
+install_python_packages() {
+  local folder=tests/python/.venv requirements=tests/python/requirements.txt
+  ! { cmp --silent "$requirements" "$folder/.installed" && "$folder/bin/python" -c '' 2>/dev/null; } || return 0
+  echo "setup: installing the packages of tests/python" >&2
+  python3 -m venv --clear "$folder"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >&2
+  cp "$requirements" "$folder/.installed"
+}
+
 require_rust
 require_node
 install_packages
+require_python
 install_node_packages
+install_python_packages

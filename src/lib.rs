@@ -35,8 +35,12 @@ pub mod server;
 pub mod timeline;
 pub mod transport;
 
+pub mod accounts;
 pub mod api;
 pub mod auth;
+pub mod directory;
+pub mod limits;
+pub mod store;
 pub mod web;
 
 pub mod backend;

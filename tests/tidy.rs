@@ -20,8 +20,10 @@ const LAYERS: &[&[&str]] = &[
     &["lifecycle"],
     &["protocol", "events", "backend", "placement"],
     &[
-        "rooms", "eventlog", "timeline", "cluster", "archive", "records", "auth", "loadgen",
+        "rooms", "eventlog", "timeline", "cluster", "archive", "auth", "limits", "loadgen",
     ],
+    &["store"],
+    &["directory", "accounts"],
     &["server"],
     &["delivery"],
     &["handlers"],
@@ -53,6 +55,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "records/redis.rs",
         ],
     ),
+    ("moka::", &["backend/cache.rs"]),
     ("rdkafka::", &["backend/kafka.rs", "eventlog/kafka.rs"]),
     (
         "sqlx::",

@@ -1,17 +1,17 @@
-//! `GET /api/conversations/{id}/messages` and `POST /api/messages`.
+//! REST: history, sending, edits, deletions, reactions.
 
-use http::{Request, StatusCode};
+use http::{Method, Request};
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::{Answer, Api, problem, request};
-use crate::auth::permissions;
+use crate::auth::Identity;
 use crate::delivery::history::Shown;
-use crate::handlers;
-use crate::handlers::conversation_room;
-use crate::types::{Code, Epoch, EventId, Position, Problem, RoomName, Timestamp};
+use crate::handlers::reaction::{self, Reacting};
+use crate::handlers::{Accepted, Sender, change, conversation_room, private};
+use crate::types::{Code, Epoch, EventId, Position, Problem, UserId};
 
 /// A page of history.
 #[derive(Serialize)]
@@ -28,14 +28,6 @@ struct History<'a> {
     previous: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Accepted<'a> {
-    ok: bool,
-    id: &'a EventId,
-    room: &'a RoomName,
-    at: Timestamp,
-}
-
 /// What of a message's body decides where it goes; the rest is checked against the catalogue.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,19 +37,28 @@ struct Route {
     sender_id: Option<String>,
 }
 
+/// What was reacted to a message.
+#[derive(Serialize)]
+struct Reactions<'a> {
+    reactions: Vec<Reaction<'a>>,
+}
+
+#[derive(Serialize)]
+struct Reaction<'a> {
+    emoji: &'a str,
+    count: u64,
+    users: &'a [UserId],
+}
+
 const LIMIT_DEFAULT: usize = 50;
 
 impl Api {
     pub(super) async fn history(&self, request: Request<Incoming>, id: &str) -> Answer {
         let identity = self.identity(request.headers()).await?;
-        let id = percent_decode_str(id).decode_utf8().map_err(|_| {
-            Problem::field(
-                "conversationId",
-                "conversationId is not UTF-8 after percent-decoding",
-            )
-        })?;
+        let id = request::segment(id, "conversationId")?;
         let room = conversation_room(&id)?;
-        permissions::may_join(&identity, &room)?;
+        let directory = &self.context.directory;
+        directory.may_join(&identity, &room).await?;
         let query = request.uri().query();
         let position = |name| -> Result<Option<Position>, Problem> {
             let text = request::query(query, name)?;
@@ -69,7 +70,7 @@ impl Api {
             .transpose()
         };
         let (before, after) = (position("before")?, position("after")?);
-        let limit = limit(request::query(query, "limit")?.as_deref(), self.page_max)?;
+        let limit = request::limit(query, LIMIT_DEFAULT, self.page_max)?;
         let history = &self.context.history;
         let shown = match (before, after) {
             (Some(_), Some(_)) => {
@@ -94,81 +95,124 @@ impl Api {
     pub(super) async fn send(&self, request: Request<Incoming>) -> Answer {
         let identity = self.identity(request.headers()).await?;
         let body = request::body(request, (self.body_max, self.body_within)).await?;
-        let mut object: serde_json::Map<String, serde_json::Value> = request::json(&body)?;
+        let mut object: Map<String, Value> = request::json(&body)?;
         let route: Route = request::json(&body)?;
-        if route
-            .sender_id
-            .is_some_and(|sender| sender != identity.user().as_str())
-        {
-            return Err(Problem::new(
-                Code::Forbidden,
-                "senderId is not the user that the token names",
-            ));
-        }
+        let identity = match &route.sender_id {
+            Some(sender) => acting_for(&identity, sender)?,
+            None => identity,
+        };
         if let (None, Some(channel)) = (&route.conversation_id, route.channel_id) {
             object.insert("conversationId".to_owned(), channel.into());
         }
         for name in ["channelId", "senderId", "senderName"] {
             object.remove(name);
         }
-        let data = serde_json::value::to_raw_value(&object)
-            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        let row = self
-            .context
-            .catalogue
-            .by_client("message:send")
-            .ok_or_else(|| {
-                Problem::new(Code::NotFound, "this node's catalogue has no message:send")
-            })?;
-        let (envelope, room) = handlers::envelope(row, &identity, data)?;
-        let at = self.context.publisher.publish(row, &envelope)?.await?.at;
-        let answer = Accepted {
-            ok: true,
-            id: &envelope.id,
-            room: &room,
-            at,
-        };
-        let mut response = problem::json(&answer);
-        *response.status_mut() = StatusCode::CREATED;
-        Ok(response)
-    }
-}
-
-fn limit(text: Option<&str>, max: usize) -> Result<usize, Problem> {
-    let Some(text) = text else {
-        return Ok(LIMIT_DEFAULT.min(max));
-    };
-    let number = text.parse().ok().filter(|limit| (1..=max).contains(limit));
-    number.ok_or_else(|| {
-        let shown: String = text.chars().take(32).collect();
-        Problem::field(
-            "limit",
-            format!("limit is {shown:?}, allowed are 1 to {max}"),
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_outside_the_range_name_the_range() {
-        assert_eq!(
-            limit(None, 20).unwrap(),
-            20,
-            "a small page_max bounds the default too"
-        );
-        assert_eq!(limit(None, 200).unwrap(), 50);
-        assert_eq!(limit(Some("200"), 200).unwrap(), 200);
-        for bad in ["0", "201", "-1", "many", ""] {
-            assert!(
-                limit(Some(bad), 200)
-                    .unwrap_err()
-                    .message
-                    .contains("1 to 200"),
-                "{bad}"
-            );
+        let sender = sender(&identity);
+        if object.contains_key("toUserId") && !object.contains_key("conversationId") {
+            let content = object.remove("content");
+            object.insert("message".to_owned(), content.unwrap_or_default());
+            let data = request::raw(&object)?;
+            let queued = private::send(&self.context, sender, &data).await;
+            let answer = queued.map_err(private::as_content)?.accepted().await?;
+            return Ok(problem::created(&answer));
         }
+        let row = self.context.row("message:send")?;
+        let data = request::raw(&object)?;
+        let (envelope, room) = self.context.accept(&row, sender, data).await?;
+        let pending = self.context.publisher.publish(&row, &envelope)?;
+        let answer = Accepted::when(pending, envelope.id, room).await?;
+        Ok(problem::created(&answer))
+    }
+
+    pub(super) async fn message(&self, request: Request<Incoming>, id: &str) -> Answer {
+        let identity = self.identity(request.headers()).await?;
+        let id = request::message_id(id)?;
+        let is_deletion = request.method() == Method::DELETE;
+        let mut object = if is_deletion {
+            Map::new()
+        } else {
+            self.object(request).await?
+        };
+        object.insert("messageId".to_owned(), id.as_str().into());
+        let (sender, data) = (sender(&identity), request::raw(&object)?);
+        let queued = if is_deletion {
+            change::delete(&self.context, sender, &data).await?
+        } else {
+            change::edit(&self.context, sender, &data).await?
+        };
+        Ok(problem::json(&queued.accepted().await?))
+    }
+
+    pub(super) async fn reactions(&self, request: Request<Incoming>, id: &str) -> Answer {
+        let identity = self.identity(request.headers()).await?;
+        let id = request::message_id(id)?;
+        let sender = sender(&identity);
+        let reacting = match *request.method() {
+            Method::POST => Reacting::Add,
+            Method::DELETE => Reacting::Remove,
+            _ => return self.list_reactions(sender, id).await,
+        };
+        let emoji = request::query(request.uri().query(), "emoji")?;
+        let mut object = self.object(request).await?;
+        if let Some(emoji) = emoji {
+            // Not every client can send a body with DELETE.
+            object.insert("emoji".to_owned(), emoji.into());
+        }
+        object.insert("messageId".to_owned(), id.as_str().into());
+        let data = request::raw(&object)?;
+        let queued = reaction::react(&self.context, sender, &data, reacting).await?;
+        Ok(problem::json(&queued.accepted().await?))
+    }
+
+    async fn list_reactions(&self, sender: Sender<'_>, id: EventId) -> Answer {
+        let found = reaction::of(&self.context, sender, id).await?;
+        let reactions = found.iter().map(|reaction| Reaction {
+            emoji: &reaction.emoji,
+            count: reaction.count,
+            users: &reaction.users,
+        });
+        Ok(problem::json(&Reactions {
+            reactions: reactions.collect(),
+        }))
+    }
+
+    /// A body that is a JSON object, or nothing at all.
+    async fn object(&self, request: Request<Incoming>) -> Result<Map<String, Value>, Problem> {
+        let body = request::body(request, (self.body_max, self.body_within)).await?;
+        if body.is_empty() {
+            return Ok(Map::new());
+        }
+        request::json(&body)
     }
 }
+
+const fn sender(identity: &Identity) -> Sender<'_> {
+    Sender {
+        identity,
+        address: None,
+    }
+}
+
+/// The user as whom a message is sent: the token's own, or another for whom a service may act. The
+/// service's rooms are the other's too, its scopes are not.
+fn acting_for(identity: &Identity, sender: &str) -> Result<Identity, Problem> {
+    if sender == identity.user().as_str() {
+        return Ok(identity.clone());
+    }
+    if !identity.has_scope(ACT) {
+        return Err(Problem {
+            code: Code::Forbidden,
+            ..Problem::field(
+                "senderId",
+                "senderId is not the user that the token names, and the token has no scope \
+                 \"users:act\"",
+            )
+        });
+    }
+    let user =
+        UserId::parse(sender).map_err(|error| Problem::field("senderId", error.to_string()))?;
+    Ok(identity.acting_for(user))
+}
+
+/// Scope of tokens that may send as other users.
+const ACT: &str = "users:act";

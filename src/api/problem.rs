@@ -30,17 +30,27 @@ pub(super) fn response(problem: &Problem) -> Response<Full<Bytes>> {
 
 /// The answer to a method that a route does not have.
 pub(super) fn method_not_allowed(methods: &[Method]) -> Response<Full<Bytes>> {
-    let allowed = methods
-        .iter()
-        .map(Method::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if methods.contains(&Method::GET) {
+        // Answered as GET is, without the body.
+        allowed.push("HEAD");
+    }
+    let allowed = allowed.join(", ");
     let problem = Problem::new(Code::Invalid, format!("use {allowed} here"));
     let mut response = with_status(&problem, 405);
     if let Ok(value) = HeaderValue::from_str(&allowed) {
         response.headers_mut().insert(ALLOW, value);
     }
     response
+}
+
+/// The answer to a body that is not JSON.
+pub(super) fn unsupported_media() -> Response<Full<Bytes>> {
+    let problem = Problem::new(
+        Code::Invalid,
+        "send JSON, with content-type application/json",
+    );
+    with_status(&problem, 415)
 }
 
 fn with_status(problem: &Problem, status: u16) -> Response<Full<Bytes>> {
@@ -72,11 +82,29 @@ fn with_status(problem: &Problem, status: u16) -> Response<Full<Bytes>> {
 
 /// A JSON answer that nobody may keep.
 pub(super) fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
-    let body = serde_json::to_vec(value).unwrap_or_default();
-    let mut response = Response::new(Full::from(body));
+    text(serde_json::to_string(value).unwrap_or_default())
+}
+
+/// The same, of a JSON text.
+pub(super) fn text(json: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(json));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The same, for something that was made.
+pub(super) fn created(value: &impl Serialize) -> Response<Full<Bytes>> {
+    let mut response = json(value);
+    *response.status_mut() = StatusCode::CREATED;
+    response
+}
+
+/// The answer when there is nothing to say.
+pub(super) fn nothing() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
@@ -101,7 +129,7 @@ mod tests {
         let refused = method_not_allowed(&[Method::GET]);
         assert_eq!(
             (refused.status().as_u16(), &refused.headers()[ALLOW]),
-            (405, &HeaderValue::from_static("GET"))
+            (405, &HeaderValue::from_static("GET, HEAD"))
         );
     }
 }

@@ -1,22 +1,26 @@
 //! Which backend is behind each port, by mode.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 
+use crate::accounts::Accounts;
 use crate::archive::Archive;
 use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
 use crate::cluster::bus::Bus;
+use crate::cluster::presence::Presence;
 use crate::config::{Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
+use crate::delivery::effects::{self, Effects};
 use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
 use crate::delivery::restore::Restore;
+use crate::directory::Directory;
 use crate::eventlog::{self, EventLog, Retention};
-use crate::events::Catalogue;
+use crate::events::Vocabulary;
 use crate::lifecycle::{Drain, Phase, TaskKind, Tasks};
+use crate::limits::Limits;
+use crate::store::Store;
 use crate::timeline::{self, Timeline};
 use crate::types::NodeId;
 
@@ -25,7 +29,7 @@ pub struct Backends {
     /// This node.
     pub node: NodeId,
     /// What events mean.
-    pub catalogue: Arc<Catalogue>,
+    pub vocabulary: Vocabulary,
     /// Who a token names.
     pub authenticator: Authenticator,
     /// The durable log.
@@ -36,6 +40,16 @@ pub struct Backends {
     pub bus: Bus,
     /// Rooms' past.
     pub archive: Archive,
+    /// What is known for good.
+    pub store: Store,
+    /// The same, cached.
+    pub directory: Directory,
+    /// Logins.
+    pub accounts: Accounts,
+    /// How often who may do what.
+    pub limits: Limits,
+    /// Who is here.
+    pub presence: Presence,
     /// Into the log.
     pub publisher: Publisher,
     /// Timeline and archive as one.
@@ -90,13 +104,21 @@ impl Backends {
             events = restored.entries,
             "timeline restored"
         );
-        let catalogue = Arc::new(Catalogue::builtin());
-        let history = History::new(timeline.clone(), archive.clone(), Arc::clone(&catalogue));
+        let vocabulary = Vocabulary::builtin();
+        let history = History::new(timeline.clone(), archive.clone(), vocabulary.clone());
+        let store = Store::sqlite(&database);
+        let directory = Directory::with(store.clone(), bus.clone(), &config.caches);
+        let accounts = Accounts::new(authenticator.clone(), store.clone(), bus.clone());
         Ok(Self {
+            store,
+            directory,
+            accounts,
+            limits: limits(config),
+            presence: Presence::memory(config.presence.grace.get()),
             node: node(config),
             publisher: Publisher::new(log.clone()),
             history,
-            catalogue,
+            vocabulary,
             authenticator,
             log,
             timeline,
@@ -118,7 +140,7 @@ impl Backends {
             log: self.log.clone(),
             timeline: self.timeline.clone(),
             bus: self.bus.clone(),
-            catalogue: Arc::clone(&self.catalogue),
+            vocabulary: self.vocabulary.clone(),
             node: self.node.clone(),
         };
         let pump = Pump::new(parts, pump::Options::default());
@@ -133,6 +155,21 @@ impl Backends {
             TaskKind::Archiver,
             guarded(drain.clone(), |stop| archiver.run(stop)),
         );
+        let parts = effects::Parts {
+            log: self.log.clone(),
+            directory: self.directory.clone(),
+            presence: self.presence.clone(),
+            bus: self.bus.clone(),
+            vocabulary: self.vocabulary.clone(),
+            node: self.node.clone(),
+        };
+        let effects = Effects::new(parts, effects::Options::default());
+        tasks.spawn(
+            TaskKind::Effects,
+            guarded(drain.clone(), |stop| effects.run(stop)),
+        );
+        tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
+        tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
         let stop = drain.clone();
         tasks.spawn(
             TaskKind::Sweeper,
@@ -165,6 +202,9 @@ impl Backends {
     }
 }
 
+/// How often limits that are full again are forgotten.
+const LIMITS_SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Runs a service until the drain flushes, which waits for it.
 async fn guarded<F: Future>(
     drain: Drain,
@@ -177,6 +217,22 @@ async fn guarded<F: Future>(
     .await;
     drop(guard);
     result
+}
+
+async fn sweep(limits: Limits) {
+    let mut timer = tokio::time::interval(LIMITS_SWEEP_EVERY);
+    loop {
+        timer.tick().await;
+        limits.sweep(std::time::SystemTime::now().into());
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    if config.limits.enabled {
+        Limits::memory(config.limits.keys_max)
+    } else {
+        Limits::Off
+    }
 }
 
 fn node(config: &Config) -> NodeId {

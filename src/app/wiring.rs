@@ -3,15 +3,19 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::backends::Backends;
 use super::front::Parts;
 use super::library::{cors, trusted};
-use crate::api::Api;
-use crate::config::Config;
+use crate::api::{self, Api};
+use crate::config::{self, Config};
 use crate::delivery::fanout::Fanout;
+use crate::edge::origin::Cors;
 use crate::edge::tls::Tls;
 use crate::handlers::{self, Context};
 use crate::lifecycle::{Drain, Workers};
+use crate::limits::Rules;
 use crate::server::{Local, Server};
 
 /// How many workers this configuration means.
@@ -37,14 +41,17 @@ pub(super) fn parts(
     let body = (config.edge.max_body.bytes(), config.edge.body_timeout.get());
     let page_max = config.archive.page_max;
     let (bus, capacity) = (backends.bus.clone(), config.rooms.bus_queue);
-    let catalogue = Arc::clone(&backends.catalogue);
+    let vocabulary = backends.vocabulary.clone();
     Ok(Parts {
         server,
         edge: config.edge.clone(),
         transport: config.transport.clone(),
         rooms: config.rooms.clone(),
         node: backends.node.clone(),
-        cors: cors(&config.edge)?,
+        cors: Cors {
+            exposed_headers: Some(HeaderValue::from_static(api::EXPOSED)),
+            ..cors(&config.edge)?
+        },
         trusted: trusted(&config.edge)?,
         tls,
         drain: drain.clone(),
@@ -59,7 +66,7 @@ pub(super) fn parts(
         })),
         setup: Arc::new(move |local: &Rc<Local>| {
             let (port, stream) = bus.attach(capacity);
-            let fanout = Fanout::new(Rc::clone(local.hub()), port, Arc::clone(&catalogue));
+            let fanout = Fanout::new(Rc::clone(local.hub()), port, vocabulary.clone());
             local.provide(Rc::clone(&fanout));
             drop(tokio::task::spawn_local(
                 async move { fanout.run(stream).await },
@@ -71,13 +78,31 @@ pub(super) fn parts(
 fn context(config: &Config, backends: &Backends) -> Context {
     Context {
         authenticator: backends.authenticator.clone(),
-        catalogue: Arc::clone(&backends.catalogue),
+        vocabulary: backends.vocabulary.clone(),
         publisher: backends.publisher.clone(),
         timeline: backends.timeline.clone(),
         bus: backends.bus.clone(),
         history: backends.history.clone(),
+        store: backends.store.clone(),
+        directory: backends.directory.clone(),
+        accounts: backends.accounts.clone(),
+        limits: backends.limits.clone(),
+        rules: rules(&config.limits),
+        presence: backends.presence.clone(),
         rooms_max: config.rooms.rooms_per_socket_max,
         typing_for: TYPING_FOR,
+        turns: handlers::reaction::Turns::default(),
+        receipts: handlers::read_cursor::Receipts::default(),
+    }
+}
+
+fn rules(section: &config::Limits) -> Rules {
+    Rules {
+        api: section.api.into(),
+        login: section.login.into(),
+        signup: section.signup.into(),
+        other: section.other.into(),
+        events_per_socket: section.enabled.then(|| section.events_per_socket.into()),
     }
 }
 

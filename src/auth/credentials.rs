@@ -19,6 +19,14 @@ pub struct Credentials<'a> {
 }
 
 impl Credentials<'_> {
+    /// Whether the token that counts is the cookie's: browsers send that one by themselves.
+    #[must_use]
+    pub fn is_by_cookie(&self, cookie: Option<&str>) -> bool {
+        let is_elsewhere = self.authorization.is_some()
+            || matches!(self.auth.map(from_auth), Some(Ok(Some(_)) | Err(_)));
+        !is_elsewhere && self.token(cookie).is_ok()
+    }
+
     /// Finds the token; looks at cookies only if one is named.
     ///
     /// # Errors
@@ -69,7 +77,7 @@ fn after_scheme(text: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(rest)
 }
 
-fn from_cookie<'a>(header: &'a str, name: &str) -> Result<Option<&'a str>, Error> {
+pub(super) fn from_cookie<'a>(header: &'a str, name: &str) -> Result<Option<&'a str>, Error> {
     let mut found = None;
     for pair in header.split(';') {
         let Some((key, value)) = pair.trim().split_once('=') else {

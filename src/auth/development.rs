@@ -79,6 +79,8 @@ impl Development {
             name: None,
             rooms,
             token_id: token_id(),
+            scope: None,
+            is_login: false,
             life,
         };
         Ok(self.sign(&grant, now))

@@ -4,9 +4,12 @@
 //! and send to rooms by the rules of [`permissions`]. Tokens are never logged, and no error shows
 //! one. The key decides the algorithm, so a token cannot choose how it is checked.
 //!
+//! A login's token is made here where there is a secret to sign it with.
+//!
 //! Not here: accounts, revocation, limits.
 
 mod credentials;
+pub mod csrf;
 mod development;
 mod error;
 mod fetch;
@@ -27,7 +30,7 @@ use tracing::warn;
 
 use crate::config::{self, Authentication};
 use crate::telemetry::metrics;
-use crate::types::Timestamp;
+use crate::types::{Code, Problem, Secret, Timestamp};
 use jwks::Jwks;
 use keys::Key;
 
@@ -49,6 +52,7 @@ struct Inner {
     secret: Option<Key>,
     jwks: Option<Jwks>,
     cookie: Option<String>,
+    signing: Option<Secret<Vec<u8>>>,
     development: Option<Development>,
 }
 
@@ -72,6 +76,20 @@ pub enum OpenError {
     Url(#[from] http::uri::InvalidUri),
 }
 
+/// There is nothing to sign tokens with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this node can check tokens but not make them, because it has public keys only; \
+     sign up and log in where its tokens come from, or set auth.secret_file"
+)]
+pub struct NoSecret;
+
+impl From<NoSecret> for Problem {
+    fn from(error: NoSecret) -> Self {
+        Self::new(Code::Forbidden, error.to_string())
+    }
+}
+
 impl Authenticator {
     /// Reads the secret or the key file; in development mode makes a secret in the data folder and
     /// says so loudly. Keys behind a URL come with the first [`refresh`](Self::refresh).
@@ -83,10 +101,11 @@ impl Authenticator {
             Authentication::Development => Some(development(data)?),
             Authentication::Token => None,
         };
-        let secret = match &development {
-            Some(development) => Some(Key::secret(development.secret())),
+        let signing = match &development {
+            Some(development) => Some(Secret::new(development.secret().to_vec())),
             None => shared_secret(&config)?,
         };
+        let secret = signing.as_ref().map(|secret| Key::secret(secret.reveal()));
         let jwks = match (&config.jwks_file, &config.jwks_url) {
             (Some(path), _) => Some(Jwks::file(path.clone(), &config)?),
             (None, Some(url)) => Some(Jwks::url(url.parse()?, &config)),
@@ -104,6 +123,7 @@ impl Authenticator {
             secret,
             jwks,
             cookie,
+            signing,
             development,
         })))
     }
@@ -155,6 +175,31 @@ impl Authenticator {
         token::verify(token, keys, &self.0.rules, now)
     }
 
+    /// Makes a token that this node accepts: with the issuer and audience that it demands.
+    ///
+    /// # Errors
+    /// [`NoSecret`] where there are only public keys, which check tokens but make none.
+    pub fn issue(&self, grant: &issue::Grant, now: Timestamp) -> Result<Secret<String>, NoSecret> {
+        let secret = self.0.signing.as_ref().ok_or(NoSecret)?;
+        let mut claims = issue::claims(grant, now);
+        let demanded = [
+            ("iss", &self.0.rules.issuer),
+            ("aud", &self.0.rules.audience),
+        ];
+        for (claim, value) in demanded {
+            if let Some(value) = value {
+                claims.insert(claim.to_owned(), value.as_str().into());
+            }
+        }
+        Ok(Secret::new(issue::sign(secret.reveal(), &claims)))
+    }
+
+    /// The cookie in which browsers may send the token.
+    #[must_use]
+    pub fn cookie(&self) -> Option<&str> {
+        self.0.cookie.as_deref()
+    }
+
     /// Reads the keys once, where there are public keys. On an error the keys stay as they are.
     /// Cancel-safe.
     ///
@@ -198,9 +243,9 @@ fn development(data: &Path) -> Result<Development, SecretError> {
     Ok(development)
 }
 
-fn shared_secret(config: &config::Auth) -> Result<Option<Key>, OpenError> {
+fn shared_secret(config: &config::Auth) -> Result<Option<Secret<Vec<u8>>>, OpenError> {
     if let Some(secret) = &config.secret {
-        return Ok(Some(Key::secret(secret.reveal().as_bytes())));
+        return Ok(Some(Secret::new(secret.reveal().as_bytes().to_vec())));
     }
     let Some(path) = &config.secret_file else {
         return Ok(None);
@@ -210,7 +255,7 @@ fn shared_secret(config: &config::Auth) -> Result<Option<Key>, OpenError> {
     if secret.len() < config::SECRET_BYTES_MIN {
         return Err(OpenError::ShortSecret(path.clone(), secret.len()));
     }
-    Ok(Some(Key::secret(secret)))
+    Ok(Some(Secret::new(secret.to_vec())))
 }
 
 #[cfg(test)]

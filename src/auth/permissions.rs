@@ -101,6 +101,8 @@ mod tests {
             name: None,
             rooms: Rooms::parse(globs).unwrap(),
             token_id: None,
+            scope: None,
+            is_login: false,
             expires_at: Timestamp::default(),
         };
         parts.into()

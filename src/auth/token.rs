@@ -33,7 +33,9 @@ pub(super) struct Keys<'a> {
 
 /// Longer tokens are refused unread. Proxies and browsers refuse longer headers too.
 const TOKEN_BYTES_MAX: usize = 8 << 10;
-/// A display name or token id.
+/// Marks the tokens of logins here. Not `sid`: other issuers mean their own sessions by it.
+pub(super) const LOGIN_CLAIM: &str = "vestibule_session";
+/// A display name, token id or list of scopes.
 const TEXT_BYTES_MAX: usize = 256;
 
 /// Verifies a token.
@@ -130,6 +132,8 @@ fn identity(claims: &Map<String, Value>, rules: &Rules, now: Timestamp) -> Resul
         name: short_text(claims, "name")?,
         rooms: rooms(claims)?,
         token_id: short_text(claims, "jti")?,
+        scope: short_text(claims, "scope")?,
+        is_login: is_set(claims, LOGIN_CLAIM)?,
         expires_at,
     };
     Ok(parts.into())
@@ -167,6 +171,12 @@ fn present<'a>(claims: &'a Map<String, Value>, claim: &str) -> Option<&'a Value>
 fn text<'a>(claims: &'a Map<String, Value>, claim: &'static str) -> Result<Option<&'a str>, Error> {
     let as_text = |value: &'a Value| value.as_str().ok_or(Error::Claim(claim, "a text"));
     present(claims, claim).map(as_text).transpose()
+}
+
+fn is_set(claims: &Map<String, Value>, claim: &'static str) -> Result<bool, Error> {
+    let as_bool = |value: &Value| value.as_bool().ok_or(Error::Claim(claim, "true or false"));
+    let is_set = present(claims, claim).map(as_bool).transpose()?;
+    Ok(is_set.unwrap_or(false))
 }
 
 /// A text that others are shown or that becomes part of a key.

@@ -2,7 +2,9 @@
 //!
 //! No business words: what is written and read is decided by the parts that own it.
 
+pub mod cache;
 mod folder;
 pub mod redis;
 pub mod sql;
+pub mod statement;
 pub mod writer;

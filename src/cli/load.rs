@@ -4,13 +4,16 @@
 //! misordered or refused anything, so that a script needs no second look.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::fs;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 
+use crate::loadgen::reads::{self, Reads};
 use crate::loadgen::{self, Dialect, Pace, Plan, Scenario, Target, Times};
 use crate::types::{ByteSize, Secret, Span};
 
@@ -25,6 +28,14 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Sockets(Scene),
+    /// A mix of reads over REST, by users that are signed up for it: needs `limits.enabled = false`.
+    Reads(Mix),
+}
+
+#[derive(Debug, Subcommand)]
+enum Scene {
     /// Open sockets, join rooms and say nothing: the server's memory per connection.
     Idle(Sockets),
     /// Publish to rooms: what is delivered, how fast, and at what cost.
@@ -33,6 +44,31 @@ enum Command {
     Durable(Traffic),
     /// Ask and be answered on every socket (relay dialect only).
     Echo(Questions),
+}
+
+#[derive(Debug, clap::Args)]
+struct Mix {
+    /// Accounts to sign up and read by.
+    #[arg(long, default_value_t = 1000)]
+    users: u32,
+    /// Conversations among them.
+    #[arg(long, default_value_t = 100)]
+    conversations: u32,
+    /// Messages that each conversation begins with.
+    #[arg(long, default_value_t = 60)]
+    messages: u32,
+    /// Connections that requests are spread over.
+    #[arg(long, default_value_t = 32)]
+    connections: u32,
+    /// Reads in a second.
+    #[arg(long, default_value_t = 1000.0)]
+    rate: f64,
+    /// Messages sent in a second, meanwhile.
+    #[arg(long, default_value_t = 10.0)]
+    sent: f64,
+    /// The server's operations listener, to read what its caches answered.
+    #[arg(long)]
+    operations: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -135,34 +171,66 @@ enum Words {
 pub fn run(args: Args) -> Result<(), anyhow::Error> {
     let Args { command, common } = args;
     let is_json = common.json;
-    let plan = plan(command, common)?;
-    let report = loadgen::run(&plan).context("the load run failed")?;
-    let text = if is_json {
-        serde_json::to_string(&report).context("the report is not JSON")? + "\n"
-    } else {
-        report.to_string()
+    let failed = "the load run failed";
+    let (text, faults) = match command {
+        Command::Reads(mix) => {
+            let account = reads::run(&mix.plan(common)).context(failed)?;
+            (shown(&account, is_json)?, account.faults())
+        }
+        Command::Sockets(scene) => {
+            let report = loadgen::run(&plan(scene, common)?).context(failed)?;
+            (shown(&report, is_json)?, report.faults())
+        }
     };
     stdout()
         .write_all(text.as_bytes())
         .context("the report could not be written")?;
-    let faults = report.faults();
     if !faults.is_empty() {
         bail!("{}", faults.join(", "));
     }
     Ok(())
 }
 
-fn plan(command: Command, common: Common) -> Result<Plan, anyhow::Error> {
-    if matches!(command, Command::Durable(_)) && common.dialect != Words::Vestibule {
-        bail!("only the vestibule dialect is durable");
+fn shown<T: Serialize + Display>(report: &T, is_json: bool) -> Result<String, anyhow::Error> {
+    if is_json {
+        Ok(serde_json::to_string(report).context("the report is not JSON")? + "\n")
+    } else {
+        Ok(report.to_string())
     }
-    let times = Times {
+}
+
+impl Mix {
+    fn plan(self, common: Common) -> Reads {
+        Reads {
+            url: common.url.clone(),
+            operations: self.operations,
+            users: self.users,
+            conversations: self.conversations,
+            messages: self.messages,
+            connections: self.connections,
+            rate: self.rate,
+            sent: self.sent,
+            times: times(&common),
+            pids: common.pids,
+        }
+    }
+}
+
+const fn times(common: &Common) -> Times {
+    Times {
         warm_up: common.warm_up.get(),
         measured: common.duration.get(),
         settle: common.settle.get(),
         stall: common.stall.get(),
-    };
-    let (Sockets { connections, rooms }, scenario) = scenario(command);
+    }
+}
+
+fn plan(scene: Scene, common: Common) -> Result<Plan, anyhow::Error> {
+    if matches!(scene, Scene::Durable(_)) && common.dialect != Words::Vestibule {
+        bail!("only the vestibule dialect is durable");
+    }
+    let times = times(&common);
+    let (Sockets { connections, rooms }, scenario) = scenario(scene);
     Ok(Plan {
         target: target(common)?,
         connections,
@@ -172,10 +240,10 @@ fn plan(command: Command, common: Common) -> Result<Plan, anyhow::Error> {
     })
 }
 
-fn scenario(command: Command) -> (Sockets, Scenario) {
-    match command {
-        Command::Idle(sockets) => (sockets, Scenario::Idle),
-        Command::Fanout(traffic) | Command::Durable(traffic) => {
+fn scenario(scene: Scene) -> (Sockets, Scenario) {
+    match scene {
+        Scene::Idle(sockets) => (sockets, Scenario::Idle),
+        Scene::Fanout(traffic) | Scene::Durable(traffic) => {
             let Traffic {
                 sockets,
                 publishers,
@@ -195,7 +263,7 @@ fn scenario(command: Command) -> (Sockets, Scenario) {
                 },
             )
         }
-        Command::Echo(Questions {
+        Scene::Echo(Questions {
             connections,
             payload,
             window,
@@ -261,7 +329,10 @@ mod tests {
     fn parse(line: &str) -> Result<Plan, String> {
         let words = std::iter::once("load").chain(line.split_whitespace());
         let Program { args } = Program::try_parse_from(words).map_err(|error| error.to_string())?;
-        plan(args.command, args.common).map_err(|error| error.to_string())
+        match args.command {
+            Command::Sockets(scene) => plan(scene, args.common).map_err(|error| error.to_string()),
+            Command::Reads(_) => Err("reads have another plan".to_owned()),
+        }
     }
 
     #[test]

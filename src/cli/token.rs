@@ -21,6 +21,11 @@ pub(super) struct Args {
     /// Rooms that the user may join and send to; `*` stands for anything. May be repeated.
     #[arg(long, value_name = "GLOB", default_value = "conversation:*")]
     rooms: Vec<String>,
+    /// What the token may do beyond its user's own things, as a service's does: `events:write`,
+    /// `records:read`, `records:write`, `users:act`, `users:ban`, `members:write`,
+    /// `notifications:write`; separated by spaces [default: none].
+    #[arg(long, value_name = "SCOPES")]
+    scope: Option<String>,
     /// How long the token is valid.
     #[arg(long, value_name = "TIME", default_value = "1h")]
     ttl: Span,
@@ -49,6 +54,8 @@ pub(super) fn run(args: Args) -> Result<String, Failure> {
     };
     let user = UserId::parse(&args.user).map_err(|error| refused("--user", &error))?;
     let rooms = Rooms::parse(&args.rooms).map_err(|error| refused("--rooms", &error))?;
+    let scope = args.scope.as_deref().map(scope).transpose();
+    let scope = scope.map_err(|error| refused("--scope", &error))?;
     let life = args.ttl.get();
     if life.as_secs() == 0 {
         return Err(refused("--ttl", &"must be at least \"1s\""));
@@ -60,7 +67,31 @@ pub(super) fn run(args: Args) -> Result<String, Failure> {
         name: args.name,
         rooms,
         token_id: token_id(),
+        scope,
+        is_login: false,
         life,
     };
     Ok(development.sign(&grant, SystemTime::now().into()))
+}
+
+/// Scopes that the node knows; a mistyped one would only be noticed when it is refused.
+const SCOPES: &[&str] = &[
+    "events:write",
+    "records:read",
+    "records:write",
+    "users:act",
+    "users:ban",
+    "members:write",
+    "notifications:write",
+];
+
+fn scope(text: &str) -> Result<String, String> {
+    let scopes: Vec<&str> = text.split_whitespace().collect();
+    match scopes.iter().find(|scope| !SCOPES.contains(scope)) {
+        Some(unknown) => Err(format!(
+            "{unknown:?} is no scope; there are {}",
+            SCOPES.join(", ")
+        )),
+        None => Ok(scopes.join(" ")),
+    }
 }

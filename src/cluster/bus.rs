@@ -7,7 +7,9 @@
 //! the timeline.
 //!
 //! Entries are never dropped: a full worker holds the publisher back. Ephemeral events are dropped
-//! instead. What a bus over a network loses it announces with [`Delivery::Interrupted`].
+//! instead. What a bus over a network loses it announces with [`Delivery::Interrupted`]. Control words
+//! go to every worker, whatever it subscribed to; one that cannot take more of them is told to look
+//! everything up again.
 //!
 //! Not here: encoding, sockets, and finding out what was missed (the fan-out's).
 
@@ -16,7 +18,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::cluster::control::Control;
 use crate::cluster::memory;
+use crate::telemetry::metrics;
 use crate::types::{EventId, Position, RoomName, ShardId, ShardPosition, SocketId};
 
 /// An ordered event on its way to the members of its room.
@@ -70,6 +74,8 @@ pub enum Delivery {
         /// The shard.
         shard: ShardId,
     },
+    /// A word to every worker. What was published before it by the same caller came before it.
+    Control(Arc<Control>),
 }
 
 /// The port: one per process. Cheap to clone.
@@ -135,6 +141,19 @@ impl Bus {
         match self {
             Self::Memory(bus) => bus.publish_ephemeral(&event),
         }
+    }
+
+    /// Tells every worker of every node; never waits. A worker has as many words open as it has
+    /// deliveries; what it cannot take any more it hears of as [`Control::Recheck`]. Answers how
+    /// many workers that befell.
+    pub fn control(&self, control: Control) -> usize {
+        let behind = match self {
+            Self::Memory(bus) => bus.control(&Arc::new(control)),
+        };
+        if behind > 0 {
+            metrics::BUS_CONTROL_LOST.add(u64::try_from(behind).unwrap_or(u64::MAX));
+        }
+        behind
     }
 
     /// Ends every stream, each after what is already in it; from here on nothing is published.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::futures::OwnedNotified;
 
 use crate::cluster::bus::{Delivery, Ephemeral, Publication};
+use crate::cluster::control::Control;
 use crate::cluster::queue::{Popped, Queue, lock};
 use crate::types::{RoomName, ShardId, ShardPosition};
 
@@ -105,6 +106,12 @@ impl Bus {
         let subscriptions = hub.rooms.get(&event.room).map_or(&[][..], Vec::as_slice);
         let offer = |s: &&Subscription| !s.queue.push_if_light(Delivery::Ephemeral(event.clone()));
         subscriptions.iter().filter(offer).count()
+    }
+
+    pub(super) fn control(&self, control: &Arc<Control>) -> usize {
+        let hub = lock(&self.hub);
+        let offer = |queue: &&Arc<Queue>| !queue.push_control(Arc::clone(control));
+        hub.workers.values().filter(offer).count()
     }
 
     pub(super) fn close(&self) {

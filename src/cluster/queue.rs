@@ -1,4 +1,5 @@
-//! A worker's queue: bounded for entries, more tightly for ephemeral events, not for ticks.
+//! A worker's queue: bounded for entries, more tightly for ephemeral events, apart for control words,
+//! not for ticks.
 //!
 //! Whether there is room and the push itself are two calls; their caller makes them one by being the
 //! only one that adds. Taking never waits for adding longer than one push.
@@ -10,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::cluster::bus::Delivery;
+use crate::cluster::control::Control;
 
 /// What one worker still has to take.
 #[derive(Debug)]
@@ -27,6 +29,10 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     deliveries: VecDeque<Delivery>,
+    /// How many of them are control words.
+    control_count: usize,
+    /// The last control word says that others were lost; none is taken until it is.
+    is_behind: bool,
     is_closed: bool,
 }
 
@@ -66,6 +72,29 @@ impl Queue {
         is_light
     }
 
+    /// Puts a control word in. False when there are as many already as the queue has places: then
+    /// one that tells of the loss is put in for this and all that follow until it is taken.
+    pub(super) fn push_control(&self, control: Arc<Control>) -> bool {
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return true;
+        }
+        let fits = state.control_count < self.capacity && !state.is_behind;
+        if fits || !state.is_behind {
+            state.is_behind = !fits;
+            state.control_count += 1;
+            let word = if fits {
+                control
+            } else {
+                Arc::new(Control::Recheck)
+            };
+            state.deliveries.push_back(Delivery::Control(word));
+        }
+        drop(state);
+        self.arrived.notify_one();
+        fits
+    }
+
     /// When full, what resolves once there is room, or the worker is gone.
     pub(super) fn freed_if_full(&self) -> Option<OwnedNotified> {
         let state = lock(&self.state);
@@ -83,6 +112,12 @@ impl Queue {
                 Popped::Nothing
             };
         };
+        if let Delivery::Control(control) = &delivery {
+            state.control_count -= 1;
+            if **control == Control::Recheck {
+                state.is_behind = false;
+            }
+        }
         let is_freed = state.deliveries.len() == self.light;
         drop(state);
         if is_freed {

@@ -28,10 +28,13 @@ pub use env::{Variable, environment};
 pub use mistake::{Mistake, Mistakes};
 pub use print::example;
 pub use sections::archive::Archive;
-pub use sections::auth::{Algorithm, Auth, Authentication};
+pub use sections::auth::{Algorithm, Auth, Authentication, Passwords};
+pub use sections::caches::Caches;
 pub use sections::drain::Drain;
 pub use sections::edge::{Edge, Origin, Tls};
 pub use sections::eventlog::{EventLog, GroupCommit};
+pub use sections::limits::Limits;
+pub use sections::presence::{Audience, Presence};
 pub use sections::rooms::Rooms;
 pub use sections::telemetry::{LogFormat, Telemetry};
 pub use sections::timeline::Timeline;
@@ -69,10 +72,13 @@ section! {
         edge: Edge,
         transport: Transport,
         rooms: Rooms,
+        limits: Limits,
+        presence: Presence,
         auth: Auth,
         eventlog: EventLog,
         timeline: Timeline,
         archive: Archive,
+        caches: Caches,
         telemetry: Telemetry,
         drain: Drain,
     }

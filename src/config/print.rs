@@ -24,7 +24,7 @@ const HEADER: &str = "\
 #
 # Overridden by environment variables (VESTIBULE__EDGE__LISTEN=0.0.0.0:8080, lists separated by
 # commas) and those by flags. Durations: \"250ms\", \"25s\", \"5m\", \"1h\", \"7d\". Sizes: \"512B\",
-# \"64KiB\", \"1MB\". Check a file with: vestibule check-config --config FILE
+# \"64KiB\", \"1MB\". Rates: \"30/1m\". Check a file with: vestibule check-config --config FILE
 ";
 
 fn write_table(text: &mut String, table: &Table) {

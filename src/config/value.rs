@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use toml::Value as Toml;
 
-use crate::types::{ByteSize, NodeId, Secret, Span};
+use crate::types::{ByteSize, NodeId, Rate, Secret, Span};
 
 /// The shape of a value, which decides how the text of an environment variable is understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,10 @@ text_value!(
     r#"a duration like "250ms", "25s", "5m", "1h" or "7d""#
 );
 text_value!(ByteSize, r#"a size like "512B", "64KiB" or "1MB""#);
+text_value!(
+    Rate,
+    r#"a number and a duration, both above zero, like "30/1m" or "1000/1h""#
+);
 text_value!(
     SocketAddr,
     r#"an IP address with a port, like "127.0.0.1:8080" or "[::1]:8080""#

@@ -6,22 +6,25 @@
 //! tick); when the tick passes, everything up to it is in the timeline and everything after it will
 //! pass here, so the socket is added at that point and replayed exactly up to it.
 //!
+//! Control words are done here as far as they are about rooms: sockets are found in the rooms of
+//! their token and user. What else they ask is handed to who registered with [`Fanout::on_control`].
+//!
 //! Not here: repair after a gap (the memory bus has none), who may join (`handlers`).
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::cluster::bus::{Delivery, Ephemeral, Port, Publication, Stream};
-use crate::events::{Catalogue, Envelope, view};
+use crate::cluster::control::Control;
+use crate::events::{Envelope, Vocabulary, view};
 use crate::protocol::socketio::encode;
-use crate::rooms::{Broadcast, Hold, Hub, NamespaceId, Reach};
+use crate::rooms::{Broadcast, Hold, Hub, Member, NamespaceId, Reach};
 use crate::server::Socket;
-use crate::types::{RoomName, ShardId, ShardPosition};
+use crate::types::{CloseReason, RoomName, ShardId, ShardPosition, UserId};
 
 /// A socket is in the room from `at` on; what it is sent waits until `hold` is released.
 pub struct Attached {
@@ -34,18 +37,30 @@ pub struct Attached {
 struct Waiting {
     socket: Socket,
     room: RoomName,
-    reply: oneshot::Sender<Attached>,
+    /// `None` for a socket that was put into a room from elsewhere: nobody waits.
+    reply: Option<oneshot::Sender<Attached>>,
+}
+
+/// What a control word needs of the rest of the node.
+pub struct Duties {
+    /// Which shard orders a room.
+    pub shard_of: Box<dyn Fn(&RoomName) -> ShardId>,
+    /// Rooms that one socket may be in.
+    pub rooms_max: usize,
+    /// Told of [`Control::Forget`] and [`Control::Recheck`].
+    pub others: Box<dyn Fn(&Control)>,
 }
 
 /// The fan-out of one worker.
 pub struct Fanout {
     hub: Rc<Hub>,
     port: Port,
-    catalogue: Arc<Catalogue>,
+    vocabulary: Vocabulary,
     subscribed: RefCell<HashSet<RoomName>>,
     waiting: RefCell<HashMap<u64, Waiting>>,
     next_token: Cell<u64>,
     positions: RefCell<HashMap<ShardId, ShardPosition>>,
+    duties: OnceCell<Duties>,
 }
 
 /// Rooms live in the main namespace.
@@ -53,22 +68,31 @@ const NAMESPACE: NamespaceId = NamespaceId(0);
 /// How long a subscription outlives its last local member: rooms that empty and refill at once do
 /// not churn.
 const LINGER: Duration = Duration::from_secs(10);
+/// What of a token's id its room is named by.
+const TOKEN_BYTES_MAX: usize = 200;
 /// Deliveries before the worker's other tasks get a turn. Far fewer than an outbox holds.
 const DELIVERIES_PER_TURN: u32 = 64;
 
 impl Fanout {
     /// The fan-out of the worker that owns `hub`.
     #[must_use]
-    pub fn new(hub: Rc<Hub>, port: Port, catalogue: Arc<Catalogue>) -> Rc<Self> {
+    pub fn new(hub: Rc<Hub>, port: Port, vocabulary: Vocabulary) -> Rc<Self> {
         Rc::new(Self {
             hub,
             port,
-            catalogue,
+            vocabulary,
             subscribed: RefCell::default(),
             waiting: RefCell::default(),
             next_token: Cell::new(0),
             positions: RefCell::default(),
+            duties: OnceCell::new(),
         })
+    }
+
+    /// Says how to do what control words ask; before [`run`](Self::run), once. Without it sockets are
+    /// closed all the same.
+    pub fn on_control(&self, duties: Duties) {
+        drop(self.duties.set(duties));
     }
 
     /// Puts everything that the bus delivers into outboxes until the bus ends.
@@ -106,19 +130,23 @@ impl Fanout {
         shard: ShardId,
     ) -> Option<Attached> {
         let (reply, attached) = oneshot::channel();
-        let token = self.next_token.get();
-        self.next_token.set(token + 1);
         let waiting = Waiting {
             socket: socket.clone(),
             room: room.clone(),
-            reply,
+            reply: Some(reply),
         };
-        self.waiting.borrow_mut().insert(token, waiting);
-        if self.subscribed.borrow_mut().insert(room.clone()) {
-            self.port.subscribe(room);
-        }
-        self.port.tick(shard, token);
+        self.ask(waiting, shard);
         attached.await.ok()
+    }
+
+    fn ask(&self, waiting: Waiting, shard: ShardId) {
+        let token = self.next_token.get();
+        self.next_token.set(token + 1);
+        if self.subscribed.borrow_mut().insert(waiting.room.clone()) {
+            self.port.subscribe(&waiting.room);
+        }
+        self.waiting.borrow_mut().insert(token, waiting);
+        self.port.tick(shard, token);
     }
 
     /// Where this worker stands in a shard's stream.
@@ -141,6 +169,75 @@ impl Fanout {
             Delivery::Interrupted { shard } => {
                 tracing::error!(%shard, "the bus was interrupted; rooms of this shard may have a gap");
             }
+            Delivery::Control(control) => self.control(&control),
+        }
+    }
+
+    fn control(&self, control: &Control) {
+        match control {
+            Control::CloseToken(token) => {
+                close(self.members(token_room(token)));
+            }
+            Control::CloseUser { user, except } => {
+                let spared = except.as_deref().and_then(token_room);
+                let mut members = self.members(user_room(user));
+                members.retain(|member| {
+                    spared
+                        .as_ref()
+                        .is_none_or(|room| !member.is_in(room.as_str()))
+                });
+                close(members);
+            }
+            Control::JoinRoom { user, room } => self.put(user, room),
+            Control::LeaveRoom { user, room } => {
+                for member in self.members(user_room(user)) {
+                    self.hub.leave(&member, room.as_str());
+                }
+            }
+            Control::Forget { .. } | Control::Recheck => {
+                if let Some(duties) = self.duties.get() {
+                    (duties.others)(control);
+                }
+            }
+        }
+    }
+
+    fn members(&self, room: Option<RoomName>) -> Vec<Rc<Member>> {
+        let reach = room.map(|room| Reach {
+            namespace: NAMESPACE,
+            to: vec![room],
+            except: Vec::new(),
+        });
+        reach.map_or_else(Vec::new, |reach| self.hub.reached(&reach))
+    }
+
+    /// Attaches a user's sockets to a room, each at a place in the stream as a join does; they have
+    /// nothing to catch up.
+    fn put(&self, user: &UserId, room: &RoomName) {
+        let Some(duties) = self.duties.get() else {
+            return;
+        };
+        for member in self.members(user_room(user)) {
+            if member.is_in(room.as_str()) {
+                continue;
+            }
+            if member.room_count() >= duties.rooms_max {
+                tracing::warn!(socket = %member.id(), %room, "a socket is in too many rooms to be put into another");
+                continue;
+            }
+            if let Some(socket) = Socket::of(&member) {
+                let room = room.clone();
+                let shard = (duties.shard_of)(&room);
+                let reply = None;
+                self.ask(
+                    Waiting {
+                        socket,
+                        room,
+                        reply,
+                    },
+                    shard,
+                );
+            }
         }
     }
 
@@ -158,7 +255,8 @@ impl Fanout {
         let shown = Envelope::parse(&publication.payload)
             .map_err(|error| error.to_string())
             .and_then(|envelope| {
-                view(&self.catalogue, &envelope, publication.position).map_err(|e| e.to_string())
+                view(&self.vocabulary.current(), &envelope, publication.position)
+                    .map_err(|e| e.to_string())
             });
         match shown {
             Ok(shown) => {
@@ -198,14 +296,18 @@ impl Fanout {
         let Some(waiting) = self.waiting.borrow_mut().remove(&token) else {
             return;
         };
-        if waiting.reply.is_closed() {
+        let Some(reply) = waiting.reply else {
+            waiting.socket.join(&waiting.room);
+            return;
+        };
+        if reply.is_closed() {
             // The join was given up and refused; it must not happen behind the client's back.
             return;
         }
         let hold = waiting.socket.hold();
         waiting.socket.join(&waiting.room);
         // Nobody waits any more when the socket ended meanwhile; the hold ends with the value.
-        drop(waiting.reply.send(Attached { at, hold }));
+        drop(reply.send(Attached { at, hold }));
     }
 
     fn unsubscribe_empty(&self) {
@@ -222,8 +324,31 @@ impl Fanout {
     }
 }
 
+/// The room of the sockets that one token opened. Never subscribed: nothing is published to it.
+#[must_use]
+pub fn token_room(token_id: &str) -> Option<RoomName> {
+    // A foreign id may be longer than a room's name.
+    let short = &token_id[..token_id.floor_char_boundary(TOKEN_BYTES_MAX)];
+    RoomName::parse(&format!("token:{short}")).ok()
+}
+
+/// The room of a user's sockets.
+#[must_use]
+pub fn user_room(user: &UserId) -> Option<RoomName> {
+    RoomName::parse(&format!("user:{user}")).ok()
+}
+
+fn close(members: Vec<Rc<Member>>) {
+    for socket in members.iter().filter_map(|member| Socket::of(member)) {
+        // The client is told first; one that does not read is cut all the same.
+        socket.close(CloseReason::ForcedServerClose);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::cluster::bus::Bus;
     use crate::rooms::{Limits, Link, Member, Outbox};
@@ -279,7 +404,7 @@ mod tests {
             assert_eq!(bus.publish_ephemeral(Arc::new(event)), 0);
         }
         bus.close();
-        let fanout = Fanout::new(Rc::clone(&hub), port, Arc::new(Catalogue::builtin()));
+        let fanout = Fanout::new(Rc::clone(&hub), port, Vocabulary::builtin());
         let tasks = tokio::task::LocalSet::new();
         let flushed = Rc::clone(&hub);
         tasks.spawn_local(async move { flushed.run_flusher().await });

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::archive::{self, Archive, Page, Row};
-use crate::events::{Catalogue, Envelope, view};
+use crate::events::{Envelope, Vocabulary, view};
 use crate::timeline::{self, Timeline};
 use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition, ShardSeq};
 
@@ -18,7 +18,7 @@ use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition,
 pub struct History {
     timeline: Timeline,
     archive: Archive,
-    catalogue: Arc<Catalogue>,
+    vocabulary: Vocabulary,
 }
 
 /// An event as a client is shown it.
@@ -111,11 +111,11 @@ impl From<Row> for Item {
 impl History {
     /// The history of these.
     #[must_use]
-    pub const fn new(timeline: Timeline, archive: Archive, catalogue: Arc<Catalogue>) -> Self {
+    pub const fn new(timeline: Timeline, archive: Archive, vocabulary: Vocabulary) -> Self {
         Self {
             timeline,
             archive,
-            catalogue,
+            vocabulary,
         }
     }
 
@@ -303,7 +303,8 @@ impl History {
         let shown = envelope
             .map_err(|error| error.to_string())
             .and_then(|envelope| {
-                view(&self.catalogue, &envelope, item.position).map_err(|e| e.to_string())
+                view(&self.vocabulary.current(), &envelope, item.position)
+                    .map_err(|e| e.to_string())
             })
             .and_then(|shown| {
                 let data = RawValue::from_string(shown.json).map_err(|e| e.to_string())?;

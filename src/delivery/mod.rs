@@ -5,6 +5,7 @@
 //! publish: envelope -> log -> acknowledgement
 //! pump:    log -> timeline (order) -> bus (members) -> log's topic `timeline` -> settled -> commit
 //! archive: topic `timeline` -> archive -> commit
+//! effects: log -> derived events in the log, records, memberships -> commit
 //! fanout:  bus -> the outboxes of one worker
 //! history: timeline and archive as one
 //! restore: archive's tops and topic `timeline` -> timeline, before the pump starts
@@ -15,6 +16,7 @@
 //! be applied is put aside, as a dead letter, and only when that is durable does its partition go on.
 
 pub mod archive;
+pub mod effects;
 pub mod fanout;
 pub mod history;
 pub mod publish;
@@ -28,6 +30,7 @@ mod chain;
 mod meter;
 mod progress;
 mod route;
+mod topics;
 mod turn;
 
 #[cfg(test)]

@@ -5,10 +5,28 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
 use crate::eventlog::{Append, Appended, Error, EventLog};
-use crate::events::{Envelope, Row};
-use crate::types::{Code, Problem};
+use crate::events::{Envelope, Row, Vocabulary, random_id, validate};
+use crate::types::{Code, ConversationId, EventId, Problem, Timestamp, UserId};
+
+/// Something that happened, told by a part of this program or by another service.
+#[derive(Debug, Clone)]
+pub struct Fact<'a> {
+    /// The event type.
+    pub kind: &'a str,
+    /// Whose event it is.
+    pub user: UserId,
+    /// The conversation it belongs to.
+    pub conversation: Option<ConversationId>,
+    /// A JSON object, as the type's row wants it.
+    pub data: Box<RawValue>,
+    /// Derived from what happened, so that telling it again is the same event; random when `None`.
+    pub id: Option<EventId>,
+    /// When it happened.
+    pub at: Timestamp,
+}
 
 /// Appends events to the log. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,6 +58,39 @@ impl Publisher {
             .log
             .append(topic, &key, Bytes::from(envelope.to_json()));
         append.map(Publishing).map_err(|error| problem(&error))
+    }
+
+    /// Appends an event of a type, checked against its row in the catalogue in force; answers its
+    /// id too. Whether somebody may tell it is the caller's question.
+    ///
+    /// # Errors
+    /// `not_found` for a type that the catalogue has not, `invalid` with the field for data that is
+    /// not as its row says; else as [`publish`](Self::publish).
+    pub fn publish_type(
+        &self,
+        vocabulary: &Vocabulary,
+        fact: Fact<'_>,
+    ) -> Result<(EventId, Publishing), Problem> {
+        let Some(row) = vocabulary.current().by_type(fact.kind).cloned() else {
+            let shown: String = fact.kind.chars().take(64).collect();
+            let message = format!("there is no event type {shown:?}");
+            return Err(Problem::new(Code::NotFound, message));
+        };
+        validate(&row, &fact.data)?;
+        let envelope = Envelope {
+            id: fact.id.unwrap_or_else(|| random_id(rand::random())),
+            kind: row.kind.to_string(),
+            user_id: fact.user,
+            conversation_id: fact.conversation,
+            timestamp: fact.at,
+            data: fact.data,
+        };
+        if row.room.is_some() {
+            // What has no room would only be found out when it is in the log.
+            row.room_of(&envelope)?;
+        }
+        let publishing = self.publish(&row, &envelope)?;
+        Ok((envelope.id, publishing))
     }
 }
 
@@ -114,6 +165,54 @@ mod tests {
             Envelope::parse(&record.value).unwrap().to_json(),
             envelope().to_json()
         );
+    }
+
+    #[tokio::test]
+    async fn a_fact_is_an_event_of_its_type_or_says_what_is_wrong() {
+        let log = EventLog::memory(Options::default());
+        let (publisher, vocabulary) = (Publisher::new(log.clone()), Vocabulary::builtin());
+        let Envelope {
+            user_id,
+            conversation_id,
+            data,
+            ..
+        } = envelope();
+        let data = data.get().replace("{", r#"{"conversationId":"42","#);
+        let fact = Fact {
+            kind: "MESSAGE_SENT",
+            user: user_id,
+            conversation: conversation_id,
+            data: RawValue::from_string(data).unwrap(),
+            id: Some(EventId::parse("given").unwrap()),
+            at: Timestamp::from_millis(5),
+        };
+        let (id, told) = publisher.publish_type(&vocabulary, fact.clone()).unwrap();
+        assert_eq!((id.as_str(), told.await.unwrap().offset), ("given", 0));
+        let mut replay = log.replay("messages", &[], Duration::ZERO).await.unwrap();
+        let record = replay.next(1).await.unwrap().remove(0);
+        let found = Envelope::parse(&record.value).unwrap();
+        assert_eq!((found.id, found.timestamp), (id, fact.at));
+        let refused = |fact: Fact<'_>| publisher.publish_type(&vocabulary, fact).unwrap_err();
+        let kind = "NO_SUCH";
+        assert_eq!(
+            refused(Fact {
+                kind,
+                ..fact.clone()
+            })
+            .code,
+            Code::NotFound
+        );
+        let data = RawValue::from_string(r#"{"conversationId":"42"}"#.to_owned()).unwrap();
+        let wrong = refused(Fact {
+            data,
+            ..fact.clone()
+        });
+        assert_eq!(wrong.field.as_deref(), Some("content"));
+        let homeless = refused(Fact {
+            conversation: None,
+            ..fact
+        });
+        assert_eq!(homeless.field.as_deref(), Some("conversationId"));
     }
 
     #[test]

@@ -12,15 +12,15 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::topics;
 use super::turn::Turn;
 use crate::cluster::bus::Bus;
 use crate::eventlog::{Error, EventLog};
-use crate::events::Catalogue;
+use crate::events::{Catalogue, Vocabulary};
 use crate::timeline::Timeline;
 use crate::types::{NodeId, ShardPosition};
 
@@ -37,7 +37,7 @@ pub struct Parts {
     /// How they reach the members.
     pub bus: Bus,
     /// Which room each goes to.
-    pub catalogue: Arc<Catalogue>,
+    pub vocabulary: Vocabulary,
     /// Who signs dead letters.
     pub node: NodeId,
 }
@@ -105,15 +105,27 @@ impl Pump {
     /// # Errors
     /// When the log is closed before that, or answers what cannot heal.
     pub async fn run(self, drain: impl Future<Output = ()>) -> Result<(), Error> {
-        let topics = self.parts.catalogue.topics();
-        let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-        let consumer = self.parts.log.consumer(GROUP, &topics).await?;
         let mut drain = pin!(drain);
-        let mut turn = Turn::new(self.parts, self.options, consumer);
-        while !turn.is_over() {
-            let event = turn.next(drain.as_mut()).await;
-            turn.on(event).await?;
+        let mut is_draining = false;
+        while !is_draining {
+            let vocabulary = &self.parts.vocabulary;
+            let topics = vocabulary.current().topics();
+            let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+            let consumer = self.parts.log.consumer(GROUP, &names).await?;
+            let mut turn = Turn::new(self.parts.clone(), self.options.clone(), consumer);
+            // A turn over other topics begins where this one ends: nothing is missed or repeated.
+            let mut end = pin!(async {
+                tokio::select! {
+                    () = &mut drain => is_draining = true,
+                    () = topics::changed(vocabulary, Catalogue::topics, topics.clone()) => {}
+                }
+            });
+            while !turn.is_over() {
+                let event = turn.next(end.as_mut()).await;
+                turn.on(event).await?;
+            }
+            turn.end().await?;
         }
-        turn.end().await
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::cluster::bus::Ephemeral;
 use crate::eventlog::Record;
-use crate::events::{Catalogue, Envelope, view_ephemeral};
+use crate::events::{Catalogue, Durability, Envelope, view_ephemeral};
 use crate::types::{EventId, RoomName};
 
 /// Where a record goes.
@@ -68,7 +68,9 @@ pub(super) fn route(catalogue: &Catalogue, record: &Record) -> Route {
             format!("event type {:?} is not known", envelope.kind),
         );
     };
-    if row.room.is_none() || (!row.is_in_timeline && row.server.is_none()) {
+    // An ephemeral event was shown already; the log has a copy for its other consumers.
+    let is_copy = row.durability == Durability::Ephemeral;
+    if is_copy || row.room.is_none() || (!row.is_in_timeline && row.server.is_none()) {
         return Route::Nowhere;
     }
     let room = match row.room_of(&envelope) {
@@ -81,7 +83,7 @@ pub(super) fn route(catalogue: &Catalogue, record: &Record) -> Route {
             id: envelope.id,
         };
     }
-    let view = view_ephemeral(catalogue, &envelope);
+    let view = view_ephemeral(row, &envelope);
     match view.and_then(|view| Ok((view.event, raw(&envelope.kind, view.json)?))) {
         Ok((event, data)) => Route::Members(Arc::new(Ephemeral {
             room,

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,7 @@ use crate::archive::{Archive, Page};
 use crate::backend::sql::{Database, Options as FileOptions};
 use crate::cluster::bus::{Bus, Delivery, Port, Stream};
 use crate::eventlog::{DeadLetter, EventLog, Options as LogOptions, dead_letter_topic};
-use crate::events::Catalogue;
+use crate::events::Vocabulary;
 use crate::timeline::{Entry, Limits, Memory, Timeline};
 use crate::types::{NodeId, Position, RoomName, ShardId, ShardPosition};
 
@@ -89,7 +88,7 @@ impl Life {
             log: log.clone(),
             timeline: timeline.clone(),
             bus,
-            catalogue: Arc::new(Catalogue::builtin()),
+            vocabulary: Vocabulary::builtin(),
             node: node(),
         };
         let every = ArchiverOptions {

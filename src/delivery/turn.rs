@@ -18,7 +18,7 @@ use super::progress::{Progress, Slot, Ticket};
 use super::pump::{Options, Parts, Settled};
 use super::route::{Fault, Route, route};
 use crate::eventlog::{Append, Committing, Consumer, Error, Record};
-use crate::events::Catalogue;
+use crate::events::Vocabulary;
 use crate::timeline::{Entry, Timeline};
 use crate::types::{NodeId, ShardId, ShardPosition};
 
@@ -47,7 +47,7 @@ pub(super) enum Event {
 /// The state of a running pump.
 pub(super) struct Turn {
     reach: Arc<Reach>,
-    catalogue: Arc<Catalogue>,
+    vocabulary: Vocabulary,
     node: NodeId,
     options: Options,
     consumer: Consumer,
@@ -71,7 +71,7 @@ impl Turn {
             log,
             timeline,
             bus,
-            catalogue,
+            vocabulary,
             node,
         } = parts;
         Self {
@@ -82,7 +82,7 @@ impl Turn {
                 bus,
                 ring_version: AtomicU64::new(0),
             }),
-            catalogue,
+            vocabulary,
             node,
             consumer,
             poll_backoff: Backoff::default(),
@@ -173,7 +173,7 @@ impl Turn {
     fn take(&mut self, record: Record) {
         let ticket = self.progress.begin(&record);
         self.bytes += ticket.bytes;
-        match route(&self.catalogue, &record) {
+        match route(&self.vocabulary.current(), &record) {
             Route::Timeline { room, id } => {
                 let shard = self.reach.timeline.shard_of(&room);
                 let work = Work {
@@ -352,7 +352,7 @@ mod tests {
                 log: log.clone(),
                 timeline: Timeline::Memory(timeline.clone()),
                 bus: Bus::memory(),
-                catalogue: Arc::new(Catalogue::builtin()),
+                vocabulary: Vocabulary::builtin(),
                 node: NodeId::parse("node-1").unwrap(),
             };
             let consumer = log.consumer("pump", &["messages"]).await.unwrap();

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::events::derive::{Effect, Emit};
 use crate::events::envelope::Envelope;
 use crate::events::load::{self, Mistakes};
 use crate::events::schema::Schema;
@@ -13,7 +14,7 @@ use crate::types::{Problem, RoomName};
 /// Every event type there is. Loaded once, then only read.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
-    rows: Vec<Row>,
+    rows: Vec<Arc<Row>>,
     by_type: HashMap<Arc<str>, usize>,
     by_client: HashMap<Arc<str>, usize>,
     limiters: Vec<Limiter>,
@@ -27,13 +28,16 @@ pub struct Row {
     pub kind: Arc<str>,
     /// The client event that makes one, for example `message:send`; `None` if clients make none.
     pub client: Option<Arc<str>>,
-    /// Who may send the client event.
+    /// Who may send it.
     pub who: Who,
-    /// The name of the limiter that the client event takes a token from.
-    pub limiter: Option<Arc<str>>,
+    /// What a service's token must be allowed to do in order to send it.
+    pub scope: Arc<str>,
+    /// The limiter that takes a token for each.
+    pub limiter: Option<Limiter>,
     /// Whether it is kept.
     pub durability: Durability,
-    /// The log's topic; `None` exactly for the ephemeral.
+    /// The log's topic. An ephemeral event needs none; with one the log has a copy of it, for consumers
+    /// of its own.
     pub topic: Option<Arc<str>>,
     /// The record's key, by which one sender's events stay in order.
     pub key: Template,
@@ -43,8 +47,14 @@ pub struct Row {
     pub server: Option<Arc<str>>,
     /// Whether it has a place in its room's timeline, so that who was away gets it too.
     pub is_in_timeline: bool,
+    /// Whether it is an entry of its own in pages of history: a message.
+    pub is_in_history: bool,
     /// How long a client's id for it is remembered; `None` for the timeline's own.
     pub dedup_window: Option<Duration>,
+    /// What other events follow from it.
+    pub emits: Vec<Emit>,
+    /// What it does to what is stored.
+    pub effects: Vec<Effect>,
     /// What its data must look like.
     pub schema: Schema,
     /// What clients see of it, in this order.
@@ -123,12 +133,13 @@ impl Catalogue {
     }
 
     pub(super) fn of(rows: Vec<Row>, limiters: Vec<Limiter>) -> Self {
+        let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
         let by_type = rows
             .iter()
             .enumerate()
             .map(|(n, row)| (row.kind.clone(), n))
             .collect();
-        let client = |(n, row): (usize, &Row)| Some((row.client.clone()?, n));
+        let client = |(n, row): (usize, &Arc<Row>)| Some((row.client.clone()?, n));
         let by_client = rows.iter().enumerate().filter_map(client).collect();
         Self {
             rows,
@@ -140,19 +151,19 @@ impl Catalogue {
 
     /// All rows, in the file's order.
     #[must_use]
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[Arc<Row>] {
         &self.rows
     }
 
     /// The row of an event type.
     #[must_use]
-    pub fn by_type(&self, kind: &str) -> Option<&Row> {
+    pub fn by_type(&self, kind: &str) -> Option<&Arc<Row>> {
         self.by_type.get(kind).map(|n| &self.rows[*n])
     }
 
     /// The row that a client event makes an event of.
     #[must_use]
-    pub fn by_client(&self, event: &str) -> Option<&Row> {
+    pub fn by_client(&self, event: &str) -> Option<&Arc<Row>> {
         self.by_client.get(event).map(|n| &self.rows[*n])
     }
 
@@ -161,6 +172,12 @@ impl Catalogue {
     pub fn topics(&self) -> Vec<Arc<str>> {
         let topics = self.rows.iter().filter_map(|row| row.topic.clone());
         topics.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The limiter of this name.
+    #[must_use]
+    pub fn limiter(&self, name: &str) -> Option<&Limiter> {
+        self.limiters.iter().find(|limiter| &*limiter.name == name)
     }
 
     /// The limiters that rows name.
@@ -177,7 +194,7 @@ impl Row {
         self.client.as_ref().unwrap_or(&self.kind)
     }
 
-    /// The room an event of this type goes to.
+    /// The room an event of this type goes to; an error for a type that goes to none.
     pub fn room_of(&self, envelope: &Envelope) -> Result<RoomName, Problem> {
         let nowhere = |reason: TemplateError| Problem::field(&reason.0, reason.to_string());
         let template = self

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use crate::events::catalogue::Row;
 use crate::events::envelope::Envelope;
-use crate::events::id::{Identity, event_id, random_id};
+use crate::events::id::{derived_id, random_id};
 use crate::events::object::{pick, text};
 use crate::events::validate::validate;
 use crate::types::{Code, ConversationId, Problem, RoomName, Timestamp, UserId};
@@ -20,7 +20,7 @@ pub struct Author {
     pub random: [u8; 16],
 }
 
-/// Checks an event's data and forms its envelope, and the room it goes to.
+/// Checks an event's data and forms its envelope, and the room it goes to if it goes to one.
 ///
 /// `conversationId` and `clientMessageId` are taken from the data where the row's schema has them.
 /// Whether the sender may send there is the caller's question.
@@ -28,7 +28,7 @@ pub fn form(
     row: &Row,
     author: Author,
     data: Box<RawValue>,
-) -> Result<(Envelope, RoomName), Problem> {
+) -> Result<(Envelope, Option<RoomName>), Problem> {
     validate(row, &data)?;
     let (conversation_id, client_id) = ids(row, &data)?;
     let mut envelope = Envelope {
@@ -39,15 +39,20 @@ pub fn form(
         timestamp: author.at,
         data,
     };
-    let room = row.room_of(&envelope)?;
+    let room = row
+        .room
+        .is_some()
+        .then(|| row.room_of(&envelope))
+        .transpose()?;
     if let Some(client_id) = client_id {
-        envelope.id = event_id(&Identity {
-            user: &envelope.user_id,
-            room: &room,
-            kind: &envelope.kind,
-            client_id: &client_id,
-            data: &canonical(&envelope.data),
-        });
+        let data = canonical(&envelope.data);
+        envelope.id = derived_id(&[
+            envelope.user_id.as_str(),
+            room.as_ref().map_or("", RoomName::as_str),
+            &envelope.kind,
+            &client_id,
+            &data,
+        ]);
     }
     Ok((envelope, room))
 }
@@ -84,7 +89,7 @@ mod tests {
     use super::*;
     use crate::events::Catalogue;
 
-    fn send(data: &str, random: u8) -> Result<(Envelope, RoomName), Problem> {
+    fn send(data: &str, random: u8) -> Result<(Envelope, Option<RoomName>), Problem> {
         let catalogue = Catalogue::builtin();
         let author = Author {
             user: UserId::parse("ann").unwrap(),
@@ -98,7 +103,7 @@ mod tests {
     #[test]
     fn a_message_becomes_an_envelope_for_its_room() {
         let (envelope, room) = send(r#"{"conversationId":"42","content":"hi"}"#, 0).unwrap();
-        assert_eq!(room.as_str(), "conversation:42");
+        assert_eq!(room.unwrap().as_str(), "conversation:42");
         assert_eq!(
             envelope.to_json(),
             r#"{"id":"AAAAAAAAAAAAAAAAAAAAAA","type":"MESSAGE_SENT","userId":"ann","conversationId":"42","timestamp":"1970-01-01T00:00:00.000Z","data":{"conversationId":"42","content":"hi"}}"#

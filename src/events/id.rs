@@ -25,8 +25,7 @@ pub struct Identity<'a> {
     pub data: &'a str,
 }
 
-/// The id of an event that has a client's id: the first 16 bytes of the SHA-256 of its fields, each
-/// after its length, so that no two identities are the same bytes.
+/// The id of an event that has a client's id.
 #[must_use]
 pub fn event_id(identity: &Identity<'_>) -> EventId {
     let Identity {
@@ -36,8 +35,15 @@ pub fn event_id(identity: &Identity<'_>) -> EventId {
         client_id,
         data,
     } = identity;
+    derived_id(&[user.as_str(), room.as_str(), kind, client_id, data])
+}
+
+/// The id of an event that follows from these: the first 16 bytes of the SHA-256 of all, each after
+/// its length, so that no two lists are the same bytes.
+#[must_use]
+pub fn derived_id(of: &[&str]) -> EventId {
     let mut hash = Sha256::new();
-    for field in [user.as_str(), room.as_str(), kind, client_id, data] {
+    for field in of {
         hash.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(field);
     }

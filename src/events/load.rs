@@ -120,37 +120,40 @@ fn load_row(section: &mut Section, limiters: &[Limiter]) -> Option<Row> {
         kind: Arc::from(kind.clone().unwrap_or_default()),
         client: client.map(Arc::from),
         who: who.unwrap_or(Who::Services),
-        limiter: section.text("limiter").map(Arc::from),
+        scope: Arc::from(section.text("scope").as_deref().unwrap_or(SCOPE)),
+        limiter: load_limiter(section, limiters),
         durability,
         topic: section.text("topic").map(Arc::from),
         key: template(section, &key, &texts).or_else(|| Template::parse("-", &[]).ok())?,
         is_in_timeline,
+        is_in_history: section.flag("history").unwrap_or(false),
         room,
         server,
         dedup_window: section.span("dedup_window"),
+        emits: Vec::new(),
+        effects: Vec::new(),
         schema,
         view,
         data_members,
     };
-    check_row(section, &row, limiters);
+    check_row(section, &row);
     if kind.is_none() {
         section.wrong("type is missing");
     }
     kind.map(|_| row)
 }
 
+/// What a service's token must be allowed to do where the row does not say it.
+const SCOPE: &str = "events:write";
+
 /// What must agree within a row.
-fn check_row(section: &mut Section, row: &Row, limiters: &[Limiter]) {
+fn check_row(section: &mut Section, row: &Row) {
     let is_durable = row.durability == Durability::Durable;
     let is_shown = row.room.is_some() && row.server.is_some();
     let rules = [
         (
             is_durable && row.topic.is_none(),
             "a durable event needs topic",
-        ),
-        (
-            !is_durable && row.topic.is_some(),
-            "an ephemeral event has no topic",
         ),
         (
             !is_durable && row.is_in_timeline,
@@ -168,15 +171,23 @@ fn check_row(section: &mut Section, row: &Row, limiters: &[Limiter]) {
             row.server.is_some() && row.room.is_none(),
             "a server event needs room",
         ),
+        (
+            row.is_in_history && !row.is_in_timeline,
+            "an event of the history needs a place in the timeline",
+        ),
     ];
     for (_, mistake) in rules.into_iter().filter(|(is_broken, _)| *is_broken) {
         section.wrong(mistake);
     }
-    if let Some(limiter) = &row.limiter
-        && !limiters.iter().any(|known| known.name == *limiter)
-    {
-        section.wrong(format!("limiter {limiter:?} is not defined"));
+}
+
+fn load_limiter(section: &mut Section, limiters: &[Limiter]) -> Option<Limiter> {
+    let name = section.text("limiter")?;
+    let limiter = limiters.iter().find(|known| *known.name == *name).cloned();
+    if limiter.is_none() {
+        section.wrong(format!("limiter {name:?} is not defined"));
     }
+    limiter
 }
 
 fn template(section: &mut Section, source: &str, names: &[String]) -> Option<Template> {
@@ -384,7 +395,6 @@ timeline = true
             "event 1 (A): unknown key \"sharpness\"",
             "event 2 (A): who \"nobody\" is not one of",
             "event 2 (A): view: an ephemeral event has no seq",
-            "event 2 (A): an ephemeral event has no topic",
             "event 2 (A): an ephemeral event has no place",
             "event 2 (A): an ephemeral event needs room and server",
             "event 3 (without a type): topic must be a text",

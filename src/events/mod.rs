@@ -7,6 +7,7 @@
 //! Pure: the time, and the random bytes of an id, are arguments.
 
 mod catalogue;
+pub mod derive;
 mod envelope;
 mod form;
 mod id;
@@ -17,13 +18,16 @@ mod section;
 mod template;
 mod validate;
 mod view;
+mod vocabulary;
 
 pub use catalogue::{Catalogue, Durability, Limiter, LimiterScope, Row, Who};
+pub use derive::{Each, Effect, Emit, When};
 pub use envelope::{Envelope, EnvelopeError};
 pub use form::{Author, form};
-pub use id::{Identity, event_id, random_id};
+pub use id::{Identity, derived_id, event_id, random_id};
 pub use load::Mistakes;
 pub use schema::{Field, Rule, Schema};
 pub use template::{Template, TemplateError};
 pub use validate::validate;
 pub use view::{View, ViewError, view, view_ephemeral};
+pub use vocabulary::{Current, Vocabulary};

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde_json::value::RawValue;
+
 use crate::events::envelope::Envelope;
 use crate::events::object::{pick, text};
+use crate::types::UserId;
 
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +17,11 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
+    Id,
+    Timestamp,
     UserId,
+    /// Who a derived event is for.
+    Recipient,
     ConversationId,
     Kind,
     /// A string member of the data.
@@ -27,9 +34,18 @@ enum Part {
 pub struct TemplateError(pub String);
 
 impl Template {
-    /// Parses a template. Holes are `{userId}`, `{conversationId}`, `{type}`, and `{data.NAME}` for
-    /// the names given. The error lists every mistake.
+    /// Parses a template. Holes are `{userId}`, `{conversationId}`, `{type}`, `{id}`, `{timestamp}`,
+    /// and `{data.NAME}` for the names given. The error lists every mistake.
     pub(super) fn parse(source: &str, names: &[String]) -> Result<Self, Vec<String>> {
+        Self::read(source, names, false)
+    }
+
+    /// The same for a derived event's data, where `{recipient}` is a hole too.
+    pub(super) fn parse_derived(source: &str, names: &[String]) -> Result<Self, Vec<String>> {
+        Self::read(source, names, true)
+    }
+
+    fn read(source: &str, names: &[String], is_derived: bool) -> Result<Self, Vec<String>> {
         let (mut parts, mut mistakes) = (Vec::new(), Vec::new());
         let mut rest = source;
         while let Some((before, after)) = rest.split_once('{') {
@@ -41,20 +57,13 @@ impl Template {
                 return Err(mistakes);
             };
             rest = tail;
-            match hole {
-                "userId" => parts.push(Part::UserId),
-                "conversationId" => parts.push(Part::ConversationId),
-                "type" => parts.push(Part::Kind),
-                _ => match hole
-                    .strip_prefix("data.")
-                    .filter(|n| names.iter().any(|k| k == n))
-                {
-                    Some(name) => parts.push(Part::Data(name.to_owned())),
-                    None => mistakes.push(format!(
-                        "template {source:?} has the unknown field {hole:?}; known are userId, \
-                         conversationId, type and data.NAME for a text of the schema"
-                    )),
-                },
+            match Part::hole(hole, names, is_derived) {
+                Some(part) => parts.push(part),
+                None => mistakes.push(format!(
+                    "template {source:?} has the unknown field {hole:?}; known are userId, \
+                     conversationId, type, id, timestamp{} and data.NAME for a text of the schema",
+                    if is_derived { ", recipient" } else { "" }
+                )),
             }
         }
         if rest.contains('}') {
@@ -75,31 +84,83 @@ impl Template {
 
     /// Fills the holes.
     pub fn fill(&self, envelope: &Envelope) -> Result<String, TemplateError> {
+        self.fill_for(envelope, &envelope.user_id)
+    }
+
+    /// Fills the holes, `{recipient}` with this user.
+    pub fn fill_for(
+        &self,
+        envelope: &Envelope,
+        recipient: &UserId,
+    ) -> Result<String, TemplateError> {
         let mut filled = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => filled.push_str(text),
+                Part::Id => filled.push_str(envelope.id.as_str()),
+                Part::Timestamp => filled.push_str(&envelope.timestamp.to_string()),
                 Part::UserId => filled.push_str(envelope.user_id.as_str()),
+                Part::Recipient => filled.push_str(recipient.as_str()),
                 Part::Kind => filled.push_str(&envelope.kind),
                 Part::ConversationId => {
                     let id = envelope.conversation_id.as_ref();
                     filled.push_str(id.ok_or_else(|| missing("conversationId"))?.as_str());
                 }
                 Part::Data(name) => {
-                    let members = pick(envelope.data.get(), &[name]).map_err(|_| missing(name))?;
-                    let member = members.first().copied().flatten();
-                    filled.push_str(&member.and_then(text).ok_or_else(|| missing(name))?);
+                    let member = member(envelope, name).ok_or_else(|| missing(name))?;
+                    filled.push_str(&text(member).ok_or_else(|| missing(name))?);
                 }
             }
         }
         Ok(filled)
     }
+
+    /// As a JSON value: a template that is nothing but `{data.NAME}` is that member as it is, any
+    /// other is a string.
+    pub(super) fn value_for(
+        &self,
+        envelope: &Envelope,
+        recipient: &UserId,
+    ) -> Result<Box<RawValue>, TemplateError> {
+        if let [Part::Data(name)] = self.parts.as_slice() {
+            let member = member(envelope, name).ok_or_else(|| missing(name))?;
+            return Ok(member.to_owned());
+        }
+        let filled = self.fill_for(envelope, recipient)?;
+        Ok(serde_json::value::to_raw_value(&filled).expect("a string is JSON"))
+    }
+}
+
+impl Part {
+    fn hole(hole: &str, names: &[String], is_derived: bool) -> Option<Self> {
+        Some(match hole {
+            "id" => Self::Id,
+            "timestamp" => Self::Timestamp,
+            "userId" => Self::UserId,
+            "conversationId" => Self::ConversationId,
+            "type" => Self::Kind,
+            "recipient" if is_derived => Self::Recipient,
+            _ => {
+                let name = hole.strip_prefix("data.")?;
+                Self::Data(names.iter().find(|known| *known == name)?.clone())
+            }
+        })
+    }
+}
+
+/// A member of the data; `None` if it is not there or the data is no object.
+pub(super) fn member<'a>(envelope: &'a Envelope, name: &str) -> Option<&'a RawValue> {
+    let members = pick(envelope.data.get(), &[name]).ok()?;
+    members.first().copied().flatten()
 }
 
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| match part {
             Part::Text(text) => f.write_str(text),
+            Part::Id => f.write_str("{id}"),
+            Part::Timestamp => f.write_str("{timestamp}"),
+            Part::Recipient => f.write_str("{recipient}"),
             Part::UserId => f.write_str("{userId}"),
             Part::ConversationId => f.write_str("{conversationId}"),
             Part::Kind => f.write_str("{type}"),
@@ -125,6 +186,10 @@ mod tests {
             ("{userId}", Ok("ann".to_owned())),
             ("a{type}-{data.to}:c", Ok("aT-böb:c".to_owned())),
             ("plain", Ok("plain".to_owned())),
+            (
+                "{id}@{timestamp}",
+                Ok("e@2026-01-31T12:00:00.000Z".to_owned()),
+            ),
             ("c:{conversationId}", Err(missing("conversationId"))),
             ("{data.n}", Err(missing("n"))),
             ("{data.gone}", Err(missing("gone"))),
@@ -141,6 +206,7 @@ mod tests {
     fn every_mistake_in_a_template_is_told() {
         let cases = [
             ("{room} {data.x}", 2),
+            ("{recipient}", 1),
             ("{userId", 1),
             ("a}", 1),
             ("", 1),

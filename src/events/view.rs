@@ -48,23 +48,20 @@ pub fn view(
     envelope: &Envelope,
     position: Position,
 ) -> Result<View, ViewError> {
-    build(catalogue, envelope, Some(position))
-}
-
-/// An ephemeral event, which has no place.
-pub fn view_ephemeral(catalogue: &Catalogue, envelope: &Envelope) -> Result<View, ViewError> {
-    build(catalogue, envelope, None)
-}
-
-fn build(
-    catalogue: &Catalogue,
-    envelope: &Envelope,
-    position: Option<Position>,
-) -> Result<View, ViewError> {
     let kind = &envelope.kind;
     let row = catalogue
         .by_type(kind)
         .ok_or_else(|| ViewError::UnknownType(kind.clone()))?;
+    build(row, envelope, Some(position))
+}
+
+/// An ephemeral event, which has no place.
+pub fn view_ephemeral(row: &Row, envelope: &Envelope) -> Result<View, ViewError> {
+    build(row, envelope, None)
+}
+
+fn build(row: &Row, envelope: &Envelope, position: Option<Position>) -> Result<View, ViewError> {
+    let kind = &envelope.kind;
     let event = row
         .server
         .clone()
@@ -177,7 +174,11 @@ mod tests {
     #[test]
     fn typing_says_who_and_where_and_nothing_else() {
         let typing = envelope("TYPING_START", r#"{"conversationId":"42"}"#);
-        let view = view_ephemeral(&Catalogue::builtin(), &typing).unwrap();
+        let view = view_ephemeral(
+            Catalogue::builtin().by_type("TYPING_START").unwrap(),
+            &typing,
+        )
+        .unwrap();
         assert_eq!(&*view.event, "typing:start");
         assert_eq!(view.json, r#"{"conversationId":"42","userId":"a\"nn"}"#);
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::typing::Typing;
 use super::{Context, Session, now};
 use crate::auth::Credentials;
 use crate::delivery::fanout::Fanout;
@@ -49,11 +48,7 @@ async fn enter(context: &Context, socket: &Socket, auth: Option<&RawValue>) -> R
         .part::<Fanout>()
         .ok_or_else(|| Problem::new(Code::Unavailable, "this node is starting; try again"))?;
     tracing::debug!(socket = %socket.id(), user = %identity.user(), "connected");
-    socket.set_data(Session {
-        identity,
-        fanout,
-        typing: Typing::default(),
-    });
+    socket.set_data(Session::new(identity, fanout));
     Ok(())
 }
 

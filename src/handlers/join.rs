@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Context, Session, now, reply};
-use crate::auth::permissions;
 use crate::delivery::history::{Missed, Shown};
 use crate::server::{Ack, Event, Json, Namespace, Socket};
 use crate::telemetry::metrics;
@@ -79,7 +78,8 @@ async fn try_join(
             "the token has expired; connect with a new one",
         ));
     }
-    permissions::may_join(&session.identity, &room)?;
+    let directory = &context.directory;
+    directory.may_join(&session.identity, &room).await?;
     let member = socket.member();
     let was_member = member.is_in(room.as_str());
     if !was_member && member.room_count() >= context.rooms_max {
@@ -98,6 +98,11 @@ async fn try_join(
         )
         .retry_after(Duration::from_secs(1))
     })?;
+    // Who was taken out of the conversation meanwhile was not in the room yet to be taken out of it.
+    if let Err(refused) = directory.may_join(&session.identity, &room).await {
+        socket.leave(room.as_str());
+        return Err(refused);
+    }
     // Everything sent to the session waits for this, its pings too.
     let missed = context.history.missed(&room, after, attached.at);
     let missed = tokio::time::timeout(MISSED_WITHIN, missed)

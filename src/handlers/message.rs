@@ -6,73 +6,77 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Context, Session, envelope, reply};
+use super::{Context, Session, answer, envelope, in_order, reply};
 use crate::delivery::publish::Publishing;
 use crate::events::Row;
-use crate::server::{Event, Json, Namespace, Socket};
-use crate::telemetry::metrics;
+use crate::server::{Event, Socket};
 use crate::types::{EventId, Problem, RoomName, Timestamp};
 
-/// The answer once the log has the event.
-#[derive(Serialize)]
-struct Accepted<'a> {
+/// The answer once the log has an event.
+#[derive(Debug, Serialize)]
+pub struct Accepted {
     ok: bool,
-    id: &'a EventId,
-    room: &'a RoomName,
-    at: Timestamp,
+    /// The event.
+    pub id: EventId,
+    /// The room it goes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomName>,
+    /// When the log took it.
+    pub at: Timestamp,
 }
 
-pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, event: &Arc<str>) {
-    let (context, name) = (Arc::clone(context), Arc::clone(event));
-    let received = metrics::EVENTS_RECEIVED.of([event]);
-    namespace.on(event, move |socket, event| {
-        received.add(1);
-        let row = context.catalogue.by_client(&name);
-        if let (Some(session), Some(row)) = (socket.data::<Session>(), row) {
-            publish(&context, row, (socket, &session), event);
-        }
-    });
-}
-
-fn publish(
-    context: &Context,
-    row: &Row,
-    (socket, session): (&Socket, &Rc<Session>),
-    mut event: Event,
-) {
-    let ack = event.take_ack();
-    match begin(context, row, session, &event) {
-        Ok((id, room, pending)) => socket.spawn(async move {
-            let done = pending.await;
-            // An event without an ack holds its own place in flight until here.
-            drop(event);
-            match done {
-                Ok(appended) => {
-                    if let Some(ack) = ack {
-                        ack.send(Json(Accepted {
-                            ok: true,
-                            id: &id,
-                            room: &room,
-                            at: appended.at,
-                        }));
-                    }
-                }
-                Err(problem) => reply::refuse_ack(ack, &problem),
-            }
-        }),
-        Err(problem) => reply::refuse_ack(ack, &problem),
+impl Accepted {
+    /// An event that is on its way into the log; the answer when it is there.
+    ///
+    /// # Errors
+    /// Why it could not be stored.
+    pub async fn when(
+        published: Publishing,
+        id: EventId,
+        room: Option<RoomName>,
+    ) -> Result<Self, Problem> {
+        let at = published.await?.at;
+        Ok(Self {
+            ok: true,
+            id,
+            room,
+            at,
+        })
     }
 }
 
-/// Everything up to the log's queue, without waiting: events enter it in the order they were sent.
-fn begin(
-    context: &Context,
-    row: &Row,
-    session: &Session,
-    event: &Event,
-) -> Result<(EventId, RoomName, Publishing), Problem> {
-    let data = reply::payload(event)?;
-    let (envelope, room) = envelope(row, &session.identity, data)?;
-    let pending = context.publisher.publish(row, &envelope)?;
-    Ok((envelope.id, room, pending))
+/// An event of a row that says it all.
+pub(super) fn publish(
+    context: &Arc<Context>,
+    row: &Arc<Row>,
+    (socket, session): (&Socket, &Rc<Session>),
+    event: Event,
+) {
+    let data = reply::payload(&event);
+    let (envelope, room) = match data.and_then(|data| envelope(row, &session.identity, data)) {
+        Ok(formed) => formed,
+        Err(problem) => return reply::refuse(event, &problem),
+    };
+    if session.order.is_empty()
+        && let Some(checked) = context.check_now(row, session.sender(socket), room.as_ref())
+    {
+        match checked.and_then(|()| context.publisher.publish(row, &envelope)) {
+            Ok(pending) => answer(socket, event, Accepted::when(pending, envelope.id, room)),
+            Err(problem) => reply::refuse(event, &problem),
+        }
+        return;
+    }
+    let (context, row) = (Arc::clone(context), Arc::clone(row));
+    let (socket, session) = (socket.clone(), Rc::clone(session));
+    in_order(
+        (&socket.clone(), &session.clone()),
+        event,
+        |turn| async move {
+            let sender = session.sender(&socket);
+            context.check(&row, sender, room.as_ref()).await?;
+            let pending = context.publisher.publish(&row, &envelope)?;
+            turn.pass();
+            Accepted::when(pending, envelope.id, room).await
+        },
+    );
 }

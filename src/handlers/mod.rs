@@ -1,34 +1,56 @@
 //! What the product does with a client's events.
 //!
 //! [`register`] fills the main namespace: who may enter, the events that a row of the catalogue
-//! describes (publish a durable event, relay an ephemeral one), and those a row cannot say: join and
-//! leave, typing that expires. Every answer to a mistake is typed; the translation into acks is here
-//! and nowhere else.
+//! describes (publish a durable event, relay an ephemeral one; looked up when one arrives, so that a
+//! reloaded row counts at once), and those a row cannot say: join and leave, edits by the owner,
+//! typing that expires. Every answer to a mistake is typed; the translation into acks is here and
+//! nowhere else.
 
+mod chain;
+pub mod change;
+mod check;
 mod connect;
+mod connection;
+pub mod conversation;
 mod join;
 mod leave;
+mod lookup;
 mod message;
+mod presence;
+pub mod private;
+mod rate;
+pub mod reaction;
+pub mod read_cursor;
 mod reply;
 mod typing;
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::value::RawValue;
+use serde::Serialize;
 
-use crate::auth::{Authenticator, Identity, permissions};
+use crate::accounts::Accounts;
+use crate::auth::{Authenticator, Identity};
+use crate::cluster::presence::Presence;
 use crate::delivery::fanout::Fanout;
 use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
-use crate::events::{Author, Catalogue, Durability, Envelope, Row, form};
-use crate::server::Namespace;
-use crate::telemetry::metrics;
+use crate::directory::Directory;
+use crate::events::{Durability, Vocabulary};
+use crate::limits::{Limits, Meter, Rules};
+use crate::server::{Event, Json, Namespace, Socket};
+use crate::store::Store;
+use crate::telemetry::{Count, metrics};
 use crate::timeline::Timeline;
-use crate::types::{Code, Problem, RoomName, Timestamp};
+use crate::types::{Problem, Timestamp};
 
+pub(crate) use chain::{Chain, Turn};
+pub use check::{Sender, envelope, envelope_of};
 pub use join::conversation as conversation_room;
+pub use message::Accepted;
 pub use reply::{problem_data, read};
 
 /// What handlers need; one for each node, shared by its workers.
@@ -37,7 +59,7 @@ pub struct Context {
     /// Who a token names.
     pub authenticator: Authenticator,
     /// What events mean.
-    pub catalogue: Arc<Catalogue>,
+    pub vocabulary: Vocabulary,
     /// Into the log.
     pub publisher: Publisher,
     /// Rooms' order.
@@ -48,8 +70,24 @@ pub struct Context {
     pub history: History,
     /// Rooms that one socket may be in.
     pub rooms_max: usize,
+    /// What is known for good.
+    pub store: Store,
+    /// The same, cached.
+    pub directory: Directory,
+    /// Logins.
+    pub accounts: Accounts,
+    /// How often who may do what.
+    pub limits: Limits,
+    /// The rules that are not the catalogue's.
+    pub rules: Rules,
+    /// Who is here.
+    pub presence: Presence,
     /// How long a typing notice lasts without another.
     pub typing_for: std::time::Duration,
+    /// One writer at a time for a message's reactions.
+    pub turns: reaction::Turns,
+    /// Receipts that were told of a moment ago.
+    pub receipts: read_cursor::Receipts,
 }
 
 /// What a connected socket carries.
@@ -57,49 +95,130 @@ pub(crate) struct Session {
     identity: Identity,
     fanout: Rc<Fanout>,
     typing: typing::Typing,
+    order: Rc<Chain>,
+    /// Events of whatever kind.
+    meter: Cell<Option<Meter>>,
+}
+
+impl Session {
+    /// A socket that nothing has come from yet.
+    pub(crate) fn new(identity: Identity, fanout: Rc<Fanout>) -> Self {
+        Self {
+            identity,
+            fanout,
+            typing: typing::Typing::default(),
+            order: Rc::default(),
+            meter: Cell::new(None),
+        }
+    }
+
+    /// The session's user as a sender of events.
+    fn sender(&self, socket: &Socket) -> Sender<'_> {
+        Sender {
+            identity: &self.identity,
+            address: Some(socket.handshake().address),
+        }
+    }
 }
 
 /// Fills the main namespace.
 pub fn register(namespace: &mut Namespace, context: &Arc<Context>) {
+    if let Some(rule) = context.rules.events_per_socket {
+        namespace.gate(move |socket, event| rate::admit(rule, socket, event));
+    }
     connect::register(namespace, context);
     join::register(namespace, context);
     leave::register(namespace);
-    for row in context.catalogue.rows() {
-        let Some(event) = &row.client else { continue };
-        match row.durability {
-            Durability::Durable => message::register(namespace, context, event),
-            Durability::Ephemeral => typing::register(namespace, context, event),
-        }
-    }
-    let others = metrics::EVENTS_RECEIVED.of(["other"]);
-    namespace.on_any(move |_, event| {
-        others.add(1);
-        let message = format!("there is no event {:?}", shorten(event.name()));
-        reply::refuse(event, &Problem::new(Code::NotFound, message));
+    change::register(namespace, context);
+    reaction::register(namespace, context);
+    read_cursor::register(namespace, context);
+    private::register(namespace, context);
+    presence::register(namespace, context);
+    connection::register(namespace, context);
+    let (context, received) = (Arc::clone(context), Received::new());
+    namespace.on_any(move |socket, event| {
+        received.of(event.name()).add(1);
+        by_row(&context, socket, event);
     });
 }
 
-/// An event as its row wants it, from a user who may send it.
-///
-/// # Errors
-/// What is wrong with the data, or that this user may not send there.
-pub fn envelope(
-    row: &Row,
-    identity: &Identity,
-    data: Box<RawValue>,
-) -> Result<(Envelope, RoomName), Problem> {
-    if identity.is_expired(now()) {
-        let message = "the token has expired; connect with a new one";
-        return Err(Problem::new(Code::Unauthenticated, message));
-    }
-    let author = Author {
-        user: identity.user().clone(),
-        at: now(),
-        random: rand::random(),
+/// An event without code of its own: what its row says is all there is to it.
+fn by_row(context: &Arc<Context>, socket: &Socket, event: Event) {
+    let Some(session) = socket.data::<Session>() else {
+        return;
     };
-    let (envelope, room) = form(row, author, data)?;
-    permissions::may_send(identity, &room)?;
-    Ok((envelope, room))
+    match context.row(event.name()) {
+        Ok(row) => match row.durability {
+            Durability::Durable => message::publish(context, &row, (socket, &session), event),
+            Durability::Ephemeral => typing::relay(context, &row, (socket, &session), event),
+        },
+        Err(problem) => reply::refuse(event, &problem),
+    }
+}
+
+/// Counters of the events that come with the program. Names that an operator adds are not labels:
+/// clients and files must not make time series.
+struct Received {
+    builtin: HashMap<Arc<str>, Count>,
+    others: Count,
+}
+
+impl Received {
+    fn new() -> Self {
+        let vocabulary = Vocabulary::builtin();
+        let current = vocabulary.current();
+        let clients = current.rows().iter().filter_map(|row| row.client.clone());
+        Self {
+            builtin: clients
+                .map(|name| (Arc::clone(&name), metrics::EVENTS_RECEIVED.of([&name])))
+                .collect(),
+            others: metrics::EVENTS_RECEIVED.of(["other"]),
+        }
+    }
+
+    fn of(&self, event: &str) -> &Count {
+        self.builtin.get(event).unwrap_or(&self.others)
+    }
+}
+
+/// Does an event's work when its turn has come, after what the socket sent before, and answers the
+/// event with what it gives. The work passes its turn on once what must be in order is done: when the
+/// event has entered the log's queue, before it is waited for.
+pub(crate) fn in_order<T, Fut>(
+    (socket, session): (&Socket, &Rc<Session>),
+    event: Event,
+    work: impl FnOnce(Turn) -> Fut + 'static,
+) where
+    T: Serialize,
+    Fut: Future<Output = Result<T, Problem>> + 'static,
+{
+    let turn = session.order.turn();
+    answer(socket, event, async move {
+        turn.come().await;
+        work(turn).await
+    });
+}
+
+/// Answers an event with what its work gives, in whatever order.
+pub(crate) fn answer<T: Serialize>(
+    socket: &Socket,
+    mut event: Event,
+    work: impl Future<Output = Result<T, Problem>> + 'static,
+) {
+    let ack = event.take_ack();
+    socket.spawn(async move {
+        let done = work.await;
+        // An event without an ack holds its own place in flight until here.
+        drop(event);
+        match done {
+            Ok(answer) => {
+                if let Some(ack) = ack {
+                    ack.send(Json(answer));
+                }
+            }
+            Err(problem) => reply::refuse_ack(ack, &problem),
+        }
+    });
 }
 
 fn now() -> Timestamp {

@@ -1,4 +1,5 @@
-//! `typing:start` and `typing:stop`: relayed, never stored, ended by themselves.
+//! Ephemeral events: relayed to whoever is there, never in a timeline. `typing:start` ends by itself,
+//! with a `typing:stop`.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -10,10 +11,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Context, Session, envelope, reply};
+use super::{Context, Session, answer, envelope, reply};
 use crate::cluster::bus::{Bus, Ephemeral};
-use crate::events::{Catalogue, Envelope, Row, View, view_ephemeral};
-use crate::server::{Event, Json, Namespace, Socket};
+use crate::delivery::publish::Publisher;
+use crate::events::{Envelope, Row, View, Who, view_ephemeral};
+use crate::server::{Event, Json, Socket};
 use crate::telemetry::metrics;
 use crate::types::{Code, Problem, RoomName};
 
@@ -27,15 +29,24 @@ pub(super) struct Typing {
 
 struct Active {
     until: Instant,
-    notice: Notice,
+    ended: Notice,
 }
 
+/// Something that whoever is in a room now is told.
 #[derive(Clone)]
 struct Notice {
     bus: Bus,
     room: RoomName,
-    /// What the room is told when it ends.
-    ended: View,
+    view: View,
+    /// For the log's other consumers, where the row has a topic.
+    copy: Option<Copy>,
+}
+
+#[derive(Clone)]
+struct Copy {
+    publisher: Publisher,
+    row: Arc<Row>,
+    envelope: Envelope,
 }
 
 #[derive(Serialize)]
@@ -43,6 +54,8 @@ struct Done {
     ok: bool,
 }
 
+/// The event type that begins typing, and is ended by the node if nobody else does.
+const START: &str = "TYPING_START";
 /// The event type that ends typing, whoever says so.
 const STOP: &str = "TYPING_STOP";
 
@@ -54,7 +67,7 @@ impl Typing {
     pub(super) fn stop(&self, socket: &Socket, room: &str) {
         let active = self.rooms.borrow_mut().remove(room);
         if let Some(active) = active {
-            active.notice.tell(socket, &active.notice.ended);
+            active.ended.tell(socket);
         }
     }
 
@@ -62,83 +75,144 @@ impl Typing {
     pub(super) fn end(&self, socket: &Socket) {
         let all = std::mem::take(&mut *self.rooms.borrow_mut());
         for active in all.into_values() {
-            active.notice.tell(socket, &active.notice.ended);
+            active.ended.tell(socket);
         }
     }
 }
 
 impl Notice {
-    fn tell(&self, socket: &Socket, view: &View) {
-        let Ok(data) = RawValue::from_string(view.json.clone()) else {
+    fn new(
+        context: &Context,
+        row: &Arc<Row>,
+        envelope: Envelope,
+        room: RoomName,
+    ) -> Result<Self, Problem> {
+        let view = view_ephemeral(row, &envelope)
+            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+        let copy = row.topic.is_some().then(|| Copy {
+            publisher: context.publisher.clone(),
+            row: Arc::clone(row),
+            envelope,
+        });
+        Ok(Self {
+            bus: context.bus.clone(),
+            room,
+            view,
+            copy,
+        })
+    }
+
+    fn tell(&self, socket: &Socket) {
+        let Ok(data) = RawValue::from_string(self.view.json.clone()) else {
             return;
         };
         let dropped = self.bus.publish_ephemeral(Arc::new(Ephemeral {
             room: self.room.clone(),
-            event: Arc::clone(&view.event),
+            event: Arc::clone(&self.view.event),
             data,
             except: Some(socket.id().clone()),
         }));
         metrics::BUS_EPHEMERAL_DROPPED.add(dropped as u64);
+        if let Some(Copy {
+            publisher,
+            row,
+            envelope,
+        }) = &self.copy
+        {
+            // Nobody waits for it: what is lost of it was ephemeral.
+            drop(publisher.publish(row, envelope));
+        }
     }
 }
 
-pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>, event: &Arc<str>) {
-    let (context, name) = (Arc::clone(context), Arc::clone(event));
-    let received = metrics::EVENTS_RECEIVED.of([event]);
-    namespace.on(event, move |socket, event| {
-        received.add(1);
-        let row = context.catalogue.by_client(&name);
-        let (Some(session), Some(row)) = (socket.data::<Session>(), row) else {
-            return;
-        };
-        match relay(&context, row, (socket, &session), &event) {
+/// An ephemeral event of a row that says it all, or typing.
+pub(super) fn relay(
+    context: &Arc<Context>,
+    row: &Arc<Row>,
+    (socket, session): (&Socket, &Rc<Session>),
+    event: Event,
+) {
+    let formed = formed(row, (socket, session), &event);
+    let (envelope, room) = match formed {
+        Ok(formed) => formed,
+        Err(problem) => return reply::refuse(event, &problem),
+    };
+    let sender = session.sender(socket);
+    let allowed = match row.who {
+        // It joined, so it may send there.
+        Who::Members => context.limit_now(row, sender),
+        Who::Anyone | Who::Services => context.check_now(row, sender, Some(&room)),
+    };
+    if let Some(allowed) = allowed {
+        let told = allowed.and_then(|()| tell(context, row, (socket, session), (envelope, room)));
+        return match told {
             Ok(()) => event.ack(Json(Done { ok: true })),
             Err(problem) => reply::refuse(event, &problem),
-        }
+        };
+    }
+    let (context, row) = (Arc::clone(context), Arc::clone(row));
+    let (socket, session) = (socket.clone(), Rc::clone(session));
+    answer(&socket.clone(), event, async move {
+        context.limit(&row, session.sender(&socket)).await?;
+        tell(&context, &row, (&socket, &session), (envelope, room))?;
+        Ok(Done { ok: true })
     });
 }
 
-fn relay(
-    context: &Context,
+fn formed(
     row: &Row,
     (socket, session): (&Socket, &Rc<Session>),
     event: &Event,
-) -> Result<(), Problem> {
+) -> Result<(Envelope, RoomName), Problem> {
     let (envelope, room) = envelope(row, &session.identity, reply::payload(event)?)?;
-    if !socket.member().is_in(room.as_str()) {
-        return Err(Problem::new(Code::Forbidden, "join the conversation first"));
+    let room = room.ok_or_else(|| Problem::new(Code::Internal, "it goes to no room"))?;
+    if row.who == Who::Members && !socket.member().is_in(room.as_str()) {
+        let message = format!("join {room} first");
+        return Err(Problem::new(Code::Forbidden, message));
     }
-    if row.kind.as_ref() == STOP {
-        session.typing.stop(socket, room.as_str());
-        return Ok(());
-    }
-    let started = shown(&context.catalogue, &envelope)?;
-    let ended = Envelope {
-        kind: STOP.to_owned(),
-        ..envelope
-    };
-    let notice = Notice {
-        bus: context.bus.clone(),
-        room,
-        ended: shown(&context.catalogue, &ended)?,
-    };
-    start(context.typing_for, (socket, session), notice, &started)
+    Ok((envelope, room))
 }
 
-fn shown(catalogue: &Catalogue, envelope: &Envelope) -> Result<View, Problem> {
-    view_ephemeral(catalogue, envelope)
-        .map_err(|error| Problem::new(Code::Internal, error.to_string()))
+fn tell(
+    context: &Context,
+    row: &Arc<Row>,
+    (socket, session): (&Socket, &Rc<Session>),
+    (envelope, room): (Envelope, RoomName),
+) -> Result<(), Problem> {
+    match &*row.kind {
+        STOP => {
+            session.typing.stop(socket, room.as_str());
+            Ok(())
+        }
+        START => {
+            let catalogue = context.vocabulary.current();
+            let end = catalogue.by_type(STOP).ok_or_else(|| {
+                Problem::new(Code::NotFound, format!("the catalogue has no {STOP}"))
+            })?;
+            let ended = Envelope {
+                kind: STOP.to_owned(),
+                ..envelope.clone()
+            };
+            let ended = Notice::new(context, end, ended, room.clone())?;
+            let started = Notice::new(context, row, envelope, room)?;
+            start(context.typing_for, (socket, session), ended, &started)
+        }
+        _ => {
+            Notice::new(context, row, envelope, room)?.tell(socket);
+            Ok(())
+        }
+    }
 }
 
 /// Tells the room once, and again only after it ended; later notices move the end.
 fn start(
     lasts: Duration,
     (socket, session): (&Socket, &Rc<Session>),
-    notice: Notice,
-    started: &View,
+    ended: Notice,
+    started: &Notice,
 ) -> Result<(), Problem> {
     let until = Instant::now() + lasts;
-    let key: Box<str> = notice.room.as_str().into();
+    let key: Box<str> = ended.room.as_str().into();
     {
         let mut rooms = session.typing.rooms.borrow_mut();
         if let Some(active) = rooms.get_mut(&key) {
@@ -149,15 +223,9 @@ fn start(
             let message = format!("typing in {ROOMS_MAX} conversations at once is enough");
             return Err(Problem::new(Code::RateLimited, message).retry_after(lasts));
         }
-        rooms.insert(
-            key.clone(),
-            Active {
-                until,
-                notice: notice.clone(),
-            },
-        );
+        rooms.insert(key.clone(), Active { until, ended });
     }
-    notice.tell(socket, started);
+    started.tell(socket);
     if !session.typing.timed.borrow_mut().insert(key.clone()) {
         return Ok(());
     }

@@ -66,6 +66,8 @@ kinds! {
     Fanout = "fanout", Wait, ShutDown;
     /// Takes events from the log to their rooms' timelines.
     Pump = "pump", Wait, ShutDown;
+    /// Does what follows from events: other events, records, memberships.
+    Effects = "effects", Wait, ShutDown;
     /// Appends to the log.
     LogWriter = "log_writer", Wait, ShutDown;
     /// Takes what is in the timelines to the archive.

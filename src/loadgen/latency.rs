@@ -35,6 +35,13 @@ impl Latencies {
         self.0.saturating_record(nanoseconds / 1_000);
     }
 
+    /// Adds what another one has recorded.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0
+            .add(&other.0)
+            .expect("all histograms have the same bounds");
+    }
+
     /// `None` if nothing was recorded.
     pub(super) fn summary(&self) -> Option<Summary> {
         let at = |quantile| ms(self.0.value_at_quantile(quantile));

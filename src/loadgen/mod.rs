@@ -11,7 +11,7 @@
 //! reconnects, binary events.
 //!
 //! Reading order: [`plan`](Plan) → `run` (the phases) → `fleet` (the sockets) → `client` (one socket)
-//! → `scene` (`fanout`, `echo`) → `check`, `latency`, `usage` → [`report`](Report).
+//! → `scene` (`fanout`, `echo`) → `check`, `latency`, `usage` → [`report`](Report); [`reads`] has REST.
 
 mod check;
 mod client;
@@ -25,6 +25,7 @@ mod inbox;
 mod latency;
 mod link;
 mod plan;
+pub mod reads;
 mod report;
 mod run;
 mod scene;

@@ -248,6 +248,17 @@ impl Hold {
             outbox.release(first);
         }
     }
+
+    /// Lets live frames through again, without what was kept back unless others hold it too.
+    pub fn forget(self) {
+        if let Some(outbox) = &self.outbox {
+            let mut queue = outbox.queue.borrow_mut();
+            if queue.holds == 1 {
+                queue.bytes -= queue.held.iter().map(Frame::len).sum::<usize>();
+                queue.held = VecDeque::new();
+            }
+        }
+    }
 }
 
 /// A hold that is given up (its task ended early) must not silence the socket for ever.

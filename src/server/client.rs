@@ -349,19 +349,13 @@ impl Client {
         }
         if let Err(error) = outcome {
             self.forget(socket);
+            socket.end(CloseReason::ServerNamespaceDisconnect);
             self.refuse(socket.namespace(), &error);
             return;
         }
-        socket.enter();
         self.has_joined.set(true);
-        socket.send_frame(encode::connect(
-            socket.namespace(),
-            socket.id().as_str(),
-            None,
-        ));
-        // The answer leaves alone: clients that wait for "the next frame" lose one of two frames
-        // that arrive in the same read.
-        self.outbox.flush();
+        let id = socket.id().as_str();
+        socket.enter(encode::connect(socket.namespace(), id, None));
         if let Some(on_connect) = &socket.table().on_connect {
             guarded("connect", || on_connect(socket));
         }

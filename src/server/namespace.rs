@@ -34,6 +34,7 @@ type Outcome = Result<(), ConnectError>;
 pub(super) type Middleware =
     Box<dyn Fn(Socket, Option<Box<RawValue>>) -> LocalBoxFuture<'static, Outcome> + Send + Sync>;
 pub(super) type OnClose = Box<dyn Fn(&Socket, CloseReason) + Send + Sync>;
+pub(super) type Gate = Box<dyn Fn(&Socket, Event) -> Option<Event> + Send + Sync>;
 pub(super) type OnConnect = Box<dyn Fn(&Socket) + Send + Sync>;
 
 type Now = dyn Fn(&Socket, Event) + Send + Sync;
@@ -53,6 +54,7 @@ pub struct Namespace {
     pub(super) middlewares: Vec<Middleware>,
     pub(super) handlers: HashMap<Box<str>, Handler>,
     pub(super) fallback: Option<Handler>,
+    pub(super) gate: Option<Gate>,
     pub(super) on_connect: Option<OnConnect>,
     pub(super) keeps_auth: bool,
     pub(super) on_disconnecting: Option<OnClose>,
@@ -92,6 +94,16 @@ impl Namespace {
         };
         self.handlers
             .insert(event.into(), Handler::Later(Box::new(handler)));
+        self
+    }
+
+    /// Asks this about every event when it arrives, before it waits for others: what it returns goes
+    /// on to its handler; what it keeps, it answers itself.
+    pub fn gate(
+        &mut self,
+        gate: impl Fn(&Socket, Event) -> Option<Event> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.gate = Some(Box::new(gate));
         self
     }
 

@@ -68,6 +68,8 @@ struct Inner {
     data: RefCell<Option<Rc<dyn Any>>>,
     acks: RefCell<Option<Box<Acks>>>,
     auth: OnceCell<Box<str>>,
+    /// Keeps what the rooms send behind the answer to CONNECT.
+    entering: Cell<Option<Hold>>,
 }
 
 /// Answers that this socket's client still owes.
@@ -105,11 +107,13 @@ impl Socket {
             data: RefCell::new(None),
             acks: RefCell::new(None),
             auth: OnceCell::new(),
+            entering: Cell::new(None),
         }))
     }
 
-    /// The socket that a member of a room stands for.
-    pub(super) fn of(member: &Member) -> Option<Self> {
+    /// The socket that a member of a room stands for, from its answered CONNECT to its end.
+    #[must_use]
+    pub fn of(member: &Member) -> Option<Self> {
         member.owner::<Inner>().map(Self)
     }
 
@@ -153,6 +157,18 @@ impl Socket {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.0.state.get() == State::Connected
+    }
+
+    /// Lets a socket that is about to enter join rooms, from a middleware that found nothing against
+    /// it: what they send from then on follows the answer to CONNECT, or goes nowhere when a later
+    /// middleware refuses. False once it has entered or ended.
+    pub fn admit(&self) -> bool {
+        let is_connecting = self.state() == State::Connecting;
+        if is_connecting {
+            self.0.entering.set(Some(self.hold()));
+            self.0.local.hub().add(&self.0.member);
+        }
+        is_connecting
     }
 
     /// Ties application data to the socket.
@@ -321,17 +337,37 @@ impl Socket {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The socket has entered: known to the rooms from now on.
-    pub(super) fn enter(&self) {
+    /// The socket has entered: known to the rooms from now on. `answer` leaves alone: clients that
+    /// wait for "the next frame" lose one of two frames that arrive in the same read.
+    pub(super) fn enter(&self, answer: Frame) {
         self.0.state.set(State::Connected);
         let owner: Rc<dyn Any> = Rc::clone(&self.0) as Rc<dyn Any>;
         self.0.member.set_owner(Some(owner));
         self.0.local.hub().add(&self.0.member);
+        match self.0.entering.take() {
+            Some(entering) => {
+                let rest = self.hold();
+                entering.release(vec![answer]);
+                drop(rest);
+            }
+            None => {
+                self.send_frame(answer);
+                self.0.member.outbox().flush();
+            }
+        }
     }
 
     /// The socket has ended.
     pub(super) fn end(&self, reason: CloseReason) {
-        if self.0.state.replace(State::Closed) != State::Connected {
+        let before = self.0.state.replace(State::Closed);
+        if before == State::Connecting {
+            // Nothing of its rooms goes out for a socket that its client does not know.
+            self.0.local.hub().remove(&self.0.member);
+            if let Some(entering) = self.0.entering.take() {
+                entering.forget();
+            }
+        }
+        if before != State::Connected {
             return;
         }
         if let Some(on_disconnecting) = &self.0.namespace.on_disconnecting {
@@ -351,6 +387,11 @@ impl Socket {
 
     /// Handles an event, after those that came before it.
     pub(super) fn handle(&self, event: Event) {
+        let admitted = match &self.0.namespace.gate {
+            Some(gate) => guarded("gate", || gate(self, event)).flatten(),
+            None => Some(event),
+        };
+        let Some(event) = admitted else { return };
         if self.0.is_busy.get() {
             // Bounded: each waiting event holds one of the session's permits, and the transport
             // stops reading when there are none left.

@@ -173,6 +173,24 @@ label! {
         History = "history",
         /// Sending a message over REST.
         Messages = "messages",
+        /// Sign-up, login, logout, sessions.
+        Accounts = "accounts",
+        /// Profiles.
+        Users = "users",
+        /// Conversations and their members.
+        Conversations = "conversations",
+        /// Notifications.
+        Notifications = "notifications",
+        /// Connections between users.
+        Connections = "connections",
+        /// Members of courses and buildings.
+        Groups = "groups",
+        /// Who is online.
+        Presence = "presence",
+        /// Records of the operator's kinds.
+        Records = "records",
+        /// Domain events of other services.
+        Events = "events",
         /// The rest of the REST API.
         Api = "api",
         /// The page and its assets.

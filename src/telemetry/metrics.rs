@@ -35,6 +35,18 @@ const ERROR: LabelInfo = LabelInfo {
     name: "error",
     values: Values::Configured("the kind of I/O error, in the standard library's words"),
 };
+const LIMITER: LabelInfo = LabelInfo {
+    name: "limiter",
+    values: Values::Configured("a limiter of the catalogue or of `[limits]`"),
+};
+const CACHE: LabelInfo = LabelInfo {
+    name: "cache",
+    values: Values::Configured("a cache, as `[caches]` calls it"),
+};
+const LEVEL: LabelInfo = LabelInfo {
+    name: "level",
+    values: Values::Configured("`l1`: in this process"),
+};
 const TASK: LabelInfo = LabelInfo {
     name: "task",
     values: Values::Configured("a kind of task, or `worker`"),
@@ -116,6 +128,15 @@ table! {
     /// Tokens that were not accepted, by reason.
     AUTH_FAILURES: Counter<AuthFailure> = "vestibule_auth_failures_total", "tokens";
 
+    /// Requests and events refused because somebody came too often, by limiter.
+    LIMITS_REFUSED: Open<1, Count> = "vestibule_limits_refused_total", "requests", &[LIMITER];
+    /// Keys whose limit was forgotten early because there were too many.
+    LIMITS_FORGOTTEN: Counter = "vestibule_limits_forgotten_total", "keys";
+    /// Users online on this node.
+    PRESENCE_ONLINE: Gauge = "vestibule_presence_online", "users";
+    /// Users who came or went.
+    PRESENCE_CHANGES: Counter = "vestibule_presence_changes_total", "changes";
+
     /// Rooms with at least one member on this node.
     ROOMS_OPEN: Gauge = "vestibule_rooms_open", "rooms";
     /// Memberships on this node: one for each room of each socket.
@@ -130,6 +151,8 @@ table! {
     ROOMS_OUTBOX_OVERFLOWS: Counter = "vestibule_rooms_outbox_overflows_total", "sockets";
     /// Ephemeral events dropped because a worker's bus queue was full.
     BUS_EPHEMERAL_DROPPED: Counter = "vestibule_bus_ephemeral_dropped_total", "events";
+    /// Control words that a worker had no room for; it looked everything up again instead.
+    BUS_CONTROL_LOST: Counter = "vestibule_bus_control_lost_total", "words";
     /// Times durable events were found missing between the bus and a room, and fetched.
     BUS_GAPS: Counter = "vestibule_bus_gaps_total", "gaps";
 
@@ -157,10 +180,21 @@ table! {
     /// Records put aside because they could not be applied, by the topic they came from.
     DELIVERY_DEAD_LETTERS: Open<1, Count> =
         "vestibule_delivery_dead_letters_total", "records", &[TOPIC];
+    /// Events that followed from others.
+    DELIVERY_DERIVED: Counter = "vestibule_delivery_derived_total", "events";
+    /// Changes of records and memberships that followed from events.
+    DELIVERY_EFFECTS: Counter = "vestibule_delivery_effects_total", "changes";
     /// Rows written to the archive.
     ARCHIVE_ROWS: Counter = "vestibule_archive_rows_total", "rows";
     /// Age of the newest event the archive has, when it was written.
     ARCHIVE_LAG: Gauge = "vestibule_archive_lag_seconds", "seconds";
+
+    /// Reads that a cache answered.
+    CACHE_HITS: Open<2, Count> = "vestibule_cache_hits_total", "reads", &[CACHE, LEVEL];
+    /// Reads that a cache had no fresh answer to.
+    CACHE_MISSES: Open<2, Count> = "vestibule_cache_misses_total", "reads", &[CACHE, LEVEL];
+    /// Reads that were answered with an expired value because the store did not answer.
+    CACHE_STALE: Open<2, Count> = "vestibule_cache_stale_total", "reads", &[CACHE, LEVEL];
 
     /// Tasks that ended by a panic, by kind.
     TASKS_PANICKED: Open<1, Count> = "vestibule_tasks_panicked_total", "tasks", &[TASK];
@@ -238,6 +272,10 @@ mod tests {
         EVENTLOG_APPENDED.of(["messages"]).add(1);
         EVENTLOG_LAG.of(["pump", "messages", "0"]).set(0.0);
         DELIVERY_DEAD_LETTERS.of(["messages"]).add(1);
+        LIMITS_REFUSED.of(["messages"]).add(1);
+        CACHE_HITS.of(["users", "l1"]).add(1);
+        CACHE_MISSES.of(["users", "l1"]).add(1);
+        CACHE_STALE.of(["users", "l1"]).add(1);
         TASKS_PANICKED.of(["handler"]).add(0);
         let page = expose::render();
         let exported: BTreeSet<(&str, &str)> = page

@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use vestibule::cluster::bus::{Bus, Delivery, Ephemeral, Publication, Stream};
+use vestibule::cluster::control::Control;
 use vestibule::types::{Epoch, EventId, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq};
 
 /// Runs the suite on a backend; a new one needs only a line like this.
@@ -38,6 +39,8 @@ suite! {
     one_shard_that_waits_does_not_hold_another_back
     ephemeral_events_are_dropped_when_a_worker_is_busy
     closing_ends_the_streams_after_what_is_in_them
+    control_words_reach_every_worker_in_their_place
+    a_worker_that_cannot_take_more_words_is_told_to_look_again
 }
 
 const ONE: ShardId = ShardId(1);
@@ -84,6 +87,11 @@ async fn next(stream: &mut Stream) -> String {
         Some(Delivery::Ephemeral(event)) => format!("~{}", event.room),
         Some(Delivery::Tick { at, token, .. }) => format!("tick {token}:{}", at.shard_seq),
         Some(Delivery::Interrupted { shard }) => format!("interrupted {shard}"),
+        Some(Delivery::Control(control)) => match &*control {
+            Control::CloseToken(token) => format!("close {token}"),
+            Control::Recheck => "recheck".to_owned(),
+            other => format!("{other:?}"),
+        },
         None => "end".to_owned(),
     }
 }
@@ -305,4 +313,42 @@ async fn closing_ends_the_streams_after_what_is_in_them(bus: Bus) {
     late.subscribe(&room("a"));
     bus.publish(entry("a", ONE, 3)).await;
     expect(&mut late_stream, &["end"]).await;
+}
+
+fn close(token: &str) -> Control {
+    Control::CloseToken(Arc::from(token))
+}
+
+async fn control_words_reach_every_worker_in_their_place(bus: Bus) {
+    let ((p1, mut s1), (_p2, mut s2)) = (bus.attach(1), bus.attach(1));
+    p1.subscribe(&room("a"));
+    bus.publish(entry("a", ONE, 1)).await;
+    // Neither subscriptions nor entries that fill a worker keep a word from it.
+    assert_eq!(bus.control(close("x")), 0);
+    expect(&mut s1, &["a:1", "close x"]).await;
+    expect(&mut s2, &["close x"]).await;
+    bus.publish(entry("a", ONE, 2)).await;
+    expect(&mut s1, &["a:2"]).await;
+}
+
+async fn a_worker_that_cannot_take_more_words_is_told_to_look_again(bus: Bus) {
+    let ((_slow, mut slow_stream), (_fast, mut fast_stream)) = (bus.attach(2), bus.attach(8));
+    for (word, behind) in [("1", 0), ("2", 0), ("3", 1), ("4", 1)] {
+        assert_eq!(bus.control(close(word)), behind);
+    }
+    expect(&mut slow_stream, &["close 1", "close 2"]).await;
+    // Still behind: what it cannot order against the loss would be of no use to it.
+    assert_eq!(bus.control(close("5")), 1);
+    expect(&mut slow_stream, &["recheck"]).await;
+    assert_eq!(bus.control(close("6")), 0);
+    expect(&mut slow_stream, &["close 6"]).await;
+    for word in ["1", "2", "3", "4", "5", "6"] {
+        expect(&mut fast_stream, &[&format!("close {word}")]).await;
+    }
+    drop(slow_stream);
+    assert_eq!(
+        bus.control(close("7")),
+        0,
+        "a worker that is gone misses nothing"
+    );
 }

@@ -2,7 +2,6 @@
 //! `cargo test --test contract speed -- --ignored --nocapture`.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use vestibule::cluster::bus::Bus;
 use vestibule::delivery::archive::{Archiver, Options as ArchiverOptions};
 use vestibule::delivery::pump::{Options as PumpOptions, Parts, Pump};
 use vestibule::eventlog::{EventLog, Options};
-use vestibule::events::Catalogue;
+use vestibule::events::Vocabulary;
 use vestibule::timeline::{Limits, Memory, Timeline};
 use vestibule::types::NodeId;
 
@@ -83,7 +82,7 @@ async fn measure_path(users: usize, each: usize) {
         log: log.clone(),
         timeline: Timeline::Memory(Memory::new(Limits::default())),
         bus: Bus::memory(),
-        catalogue: Arc::new(Catalogue::builtin()),
+        vocabulary: Vocabulary::builtin(),
         node: node.clone(),
     };
     let pump = Pump::new(parts, PumpOptions::default());

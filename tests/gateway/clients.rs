@@ -1,25 +1,43 @@
-//! The official client and a browser against a node.
+//! The official client, a client in Python, a generated one and a browser against a node.
 
 use std::process::Command;
 
-use super::support::node::{Node, PROGRAM};
-use super::support::program::{clients, passes};
+use super::support::node::{Node, PROGRAM, place};
+use super::support::program::{clients, passes, python, root};
 
-async fn suite(script: &str) {
-    let folder = clients();
-    let node = Node::start().await;
+/// These suites send as much as they can: that is what they are about.
+const UNLIMITED: &[(&str, &str)] = &[("limits.enabled", "false")];
+
+async fn against_a_node(mut program: Command) {
+    let node = Node::with(UNLIMITED).await;
     let token = format!("'{PROGRAM}' token --data '{}'", node.data().display());
-    let mut npm = Command::new("npm");
-    npm.args(["run", "--silent", script])
-        .current_dir(folder)
+    program
         .env("VESTIBULE_URL", format!("http://{}", node.address()))
         .env(
             "VESTIBULE_OPERATIONS_URL",
             format!("http://{}", node.operations()),
         )
         .env("VESTIBULE_TOKEN_COMMAND", token);
-    passes(&mut npm).await;
+    passes(&mut program).await;
     node.is_well().await;
+}
+
+fn npm(script: &str) -> Command {
+    let mut npm = Command::new("npm");
+    npm.args(["run", "--silent", script]).current_dir(clients());
+    npm
+}
+
+async fn suite(script: &str) {
+    against_a_node(npm(script)).await;
+}
+
+fn pytest(file: &str) -> Command {
+    let mut pytest = Command::new(python());
+    pytest
+        .args(["-m", "pytest", file])
+        .current_dir(root().join("tests/python"));
+    pytest
 }
 
 #[tokio::test]
@@ -30,4 +48,21 @@ async fn the_stock_client_gets_what_it_was_promised() {
 #[tokio::test]
 async fn the_page_serves_people_in_a_browser() {
     suite("test:page").await;
+}
+
+#[tokio::test]
+async fn a_client_in_python_gets_the_same() {
+    against_a_node(pytest("test_socketio.py")).await;
+}
+
+#[tokio::test]
+async fn what_the_node_answers_is_what_its_description_says() {
+    against_a_node(pytest("test_openapi.py")).await;
+}
+
+/// Its nodes are its own: each has a catalogue of its own.
+#[tokio::test]
+async fn every_row_of_the_vocabulary_does_what_it_says() {
+    let _place = place().await;
+    passes(npm("test:vocabulary").env("VESTIBULE_PROGRAM", PROGRAM)).await;
 }

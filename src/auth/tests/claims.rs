@@ -182,6 +182,8 @@ fn an_issued_token_is_accepted() {
         name: Some("Ada".to_owned()),
         rooms: Rooms::parse(&["conversation:*"]).unwrap(),
         token_id: "t-9".to_owned(),
+        scope: Some("events:write users:ban".to_owned()),
+        is_login: true,
         life: Duration::from_secs(60),
     };
     let identity = check(&issue::issue(SECRET.as_bytes(), &grant, now())).unwrap();
@@ -189,6 +191,11 @@ fn an_issued_token_is_accepted() {
     assert_eq!(identity.name(), Some("Ada"));
     assert_eq!(identity.rooms(), &grant.rooms);
     assert_eq!(identity.token_id(), Some("t-9"));
+    assert!(identity.has_scope("users:ban") && identity.has_scope("events:write"));
+    for none in ["users", "users:ban events:write", "", " ", "events:write "] {
+        assert!(!identity.has_scope(none), "{none:?}");
+    }
+    assert!(identity.is_login());
     // The leeway is added.
     assert_eq!(identity.expires_at().since(now()), Duration::from_secs(120));
     assert!(!identity.is_expired(now()));

@@ -76,7 +76,7 @@ fn edge(config: &Config, rules: &mut Rules<'_>) {
         rules.broken("edge.operations", &edge.operations, &["edge.listen"], text);
     }
     if edge.origins.iter().any(|origin| origin.is_any()) && config.auth.cookie.is_some() {
-        let text = "must be a list of origins while auth.cookie is set: with \"*\" every website \
+        let text = "must be a list of origins while auth.cookie is not \"\": with \"*\" every website \
                     could act with its visitors' cookies";
         rules.broken(
             "edge.origins",

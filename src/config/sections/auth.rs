@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::section::{choice, section};
-use crate::types::{Secret, Span};
+use crate::types::{ByteSize, Secret, Span};
 
 choice! {
     /// Whose tokens are believed.
@@ -61,8 +61,34 @@ section! {
         audience: Option<String> = None;
         /// How far clocks may differ, in judging `exp`, `nbf` and `iat`.
         leeway: Span = Span::from_secs(60), in Span::from_millis(0) => Span::from_secs(300);
-        /// Name of the cookie in which a browser may send the token. Empty: cookies are not read.
-        /// With it, edge.origins is what keeps other websites from acting as their visitors.
-        cookie: Option<String> = None;
+        /// Name of the cookie in which a browser may send the token, and which a login sets. Empty:
+        /// cookies are neither read nor set. With it, edge.origins is what keeps other websites
+        /// from opening sockets as their visitors; requests that change something need the value of
+        /// cookie vestibule_csrf in the header X-CSRF-Token.
+        cookie: Option<String> = Some("vestibule_token".to_owned());
+        /// How long a login lasts. Long is comfortable, short ends what was left open on a borrowed
+        /// device.
+        session_ttl: Span = Span::from_secs(86_400),
+            in Span::from_secs(60) => Span::from_secs(365 * 86_400);
+        /// Whether anybody may make an account. Logins need a secret to sign tokens with:
+        /// mode "development", secret or secret_file.
+        sign_up: bool = true;
+    }
+    contains { passwords: Passwords }
+}
+
+section! {
+    /// How passwords are kept: argon2id. The defaults are those that OWASP recommends; what is
+    /// stored names its own, so that a change is for new passwords only.
+    Passwords = "auth.passwords" {
+        /// Memory for one hash. More makes guessing dearer, and each login.
+        memory: ByteSize = ByteSize::new(19 << 20), in ByteSize::new(1 << 20) => ByteSize::new(1 << 30);
+        /// Passes over the memory.
+        iterations: u32 = 2, in 1 => 100;
+        /// Hashes made at once; each takes one core for some 20 ms and its memory. Many logins at
+        /// once then wait instead of starving everything else.
+        concurrent: usize = 2, in 1 => 256;
+        /// Logins that may wait for a hash; beyond it they are refused as overloaded.
+        waiting_max: usize = 64, in 1 => 100_000;
     }
 }

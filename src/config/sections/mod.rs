@@ -2,9 +2,12 @@
 
 pub(super) mod archive;
 pub(super) mod auth;
+pub(super) mod caches;
 pub(super) mod drain;
 pub(super) mod edge;
 pub(super) mod eventlog;
+pub(super) mod limits;
+pub(super) mod presence;
 pub(super) mod rooms;
 pub(super) mod telemetry;
 pub(super) mod timeline;

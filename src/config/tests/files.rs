@@ -126,10 +126,11 @@ pub(super) const FILES: &[(&str, &[&str])] = &[
         "[edge]\nlisten = '127.0.0.1:0'\noperations = '127.0.0.1:0'",
         &[],
     ),
+    ("edge.origins = ['*']\nauth.cookie = ''", &[]),
     (
-        "edge.origins = ['*']\nauth.cookie = 'token'",
+        "edge.origins = ['*']",
         &[
-            r#"edge.origins = ["*"]: must be a list of origins while auth.cookie is set: with "*" every website could act with its visitors' cookies"#,
+            r#"edge.origins = ["*"]: must be a list of origins while auth.cookie is not "": with "*" every website could act with its visitors' cookies"#,
         ],
     ),
     (

@@ -25,6 +25,9 @@ static PLACES: Semaphore = Semaphore::const_new(NODES_MAX);
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_vestibule");
 
+/// What every node is started with, unless a test says otherwise: most tests send more than one user may.
+const USUAL: &[(&str, &str)] = &[("limits.enabled", "false")];
+
 /// A place among the processes that tests run at once.
 pub(crate) async fn place() -> SemaphorePermit<'static> {
     PLACES.acquire().await.unwrap()
@@ -54,7 +57,7 @@ struct Log {
 }
 
 impl Node {
-    /// A node with the default configuration.
+    /// A node with the default configuration, without limits.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
@@ -72,8 +75,9 @@ impl Node {
         let variable = |key: &str| format!("VESTIBULE__{}", key.to_uppercase().replace('.', "__"));
         Self {
             folder: tempfile::tempdir().unwrap(),
-            settings: settings
+            settings: USUAL
                 .iter()
+                .chain(settings)
                 .map(|(k, v)| (variable(k), (*v).to_owned()))
                 .collect(),
             tokens: Mutex::default(),

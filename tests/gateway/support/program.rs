@@ -27,6 +27,16 @@ pub(crate) fn clients() -> PathBuf {
     folder
 }
 
+/// The Python of the tests, with their packages installed.
+pub(crate) fn python() -> PathBuf {
+    let python = root().join("tests/python/.venv/bin/python");
+    assert!(
+        python.exists(),
+        "the packages of tests/python are not installed: run scripts/setup.sh (make setup)"
+    );
+    python
+}
+
 /// Runs a program; fails with all it printed unless it ends well and in time.
 pub(crate) async fn passes(command: &mut Command) {
     let shown = format!("{command:?}");

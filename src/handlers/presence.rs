@@ -1,0 +1,8 @@
+//! `register`, `presence:query`, `presence:subscribe`.
+
+use std::sync::Arc;
+
+use super::Context;
+use crate::server::Namespace;
+
+pub(super) fn register(_namespace: &mut Namespace, _context: &Arc<Context>) {}
