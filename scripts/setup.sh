@@ -73,6 +73,7 @@ install_packages() {
   command -v cc >/dev/null || packages+=(build-essential)
   [[ -x ${VESTIBULE_CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
   command -v python3 >/dev/null || packages+=(python3)
+  command -v redis-server >/dev/null || packages+=(redis-server)
   # Debian ships Python without the part that makes environments.
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
   ((${#packages[@]} > 0)) || return 0

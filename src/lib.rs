@@ -46,6 +46,7 @@ pub mod web;
 pub mod backend;
 pub mod config;
 pub mod lifecycle;
+pub mod placement;
 pub mod telemetry;
 pub mod types;
 

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["telemetry"],
     &["lifecycle"],
-    &["protocol", "events", "backend"],
+    &["protocol", "events", "backend", "placement"],
     &[
         "rooms", "eventlog", "timeline", "cluster", "archive", "auth", "limits", "loadgen",
     ],
@@ -35,7 +35,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Parts that never touch the outside world: no sockets, no clock, no randomness, no runtime.
-const PURE: &[&str] = &["types", "protocol", "events"];
+const PURE: &[&str] = &["types", "protocol", "events", "placement"];
 const IMPURE: &[&str] = &[
     "tokio::",
     "hyper::",
@@ -50,7 +50,7 @@ const DOORS: &[(&str, &[&str])] = &[
         "redis::",
         &[
             "backend/redis.rs",
-            "timeline/redis.rs",
+            "timeline/redis/",
             "cluster/redis.rs",
             "auth/redis.rs",
             "records/redis.rs",

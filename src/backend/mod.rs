@@ -5,6 +5,7 @@
 mod batches;
 pub mod cache;
 mod folder;
+pub mod redis;
 pub mod sql;
 pub mod statement;
 pub mod writer;

@@ -13,6 +13,7 @@ mod entry;
 mod memory;
 mod position;
 mod range;
+pub mod redis;
 mod room;
 mod shard;
 
@@ -182,6 +183,8 @@ impl Error {
 pub enum Timeline {
     /// In this process; rebuilt from the log at start.
     Memory(Memory),
+    /// On Redis shards.
+    Redis(redis::Timeline),
 }
 
 impl Timeline {
@@ -192,6 +195,7 @@ impl Timeline {
     pub async fn apply(&self, apply: Apply) -> Result<Outcome, Error> {
         match self {
             Self::Memory(timeline) => Ok(timeline.apply(apply)),
+            Self::Redis(timeline) => timeline.apply(apply).await,
         }
     }
 
@@ -203,9 +207,12 @@ impl Timeline {
         offset: u64,
     ) -> Result<(), Error> {
         match self {
-            Self::Memory(timeline) => timeline.settled(room, source, offset),
+            Self::Memory(timeline) => {
+                timeline.settled(room, source, offset);
+                Ok(())
+            }
+            Self::Redis(timeline) => timeline.settled(room, source, offset).await,
         }
-        Ok(())
     }
 
     /// The entries after `after` and not after `up_to`, at most `limit`.
@@ -221,6 +228,7 @@ impl Timeline {
     ) -> Result<Range, Error> {
         match self {
             Self::Memory(timeline) => Ok(timeline.range(room, after, up_to, limit)),
+            Self::Redis(timeline) => timeline.range(room, after, up_to, limit).await,
         }
     }
 
@@ -228,6 +236,7 @@ impl Timeline {
     pub async fn top(&self, room: &RoomName) -> Result<Position, Error> {
         match self {
             Self::Memory(timeline) => Ok(timeline.top(room)),
+            Self::Redis(timeline) => timeline.top(room).await,
         }
     }
 
@@ -236,6 +245,7 @@ impl Timeline {
     pub fn epoch(&self, shard: ShardId) -> Epoch {
         match self {
             Self::Memory(timeline) => timeline.shard_top(shard).epoch,
+            Self::Redis(timeline) => timeline.epoch(shard),
         }
     }
 
@@ -244,6 +254,7 @@ impl Timeline {
     pub fn shard_of(&self, room: &RoomName) -> ShardId {
         match self {
             Self::Memory(timeline) => timeline.shard_of(room),
+            Self::Redis(timeline) => timeline.shard_of(room),
         }
     }
 
@@ -252,6 +263,7 @@ impl Timeline {
     pub fn shard_top(&self, shard: ShardId) -> ShardPosition {
         match self {
             Self::Memory(timeline) => timeline.shard_top(shard),
+            Self::Redis(timeline) => timeline.shard_top(shard),
         }
     }
 
@@ -259,6 +271,8 @@ impl Timeline {
     pub fn restore_top(&self, room: &RoomName, top: Position) {
         match self {
             Self::Memory(timeline) => timeline.restore_top(room, top),
+            // What a shard has outlives this process.
+            Self::Redis(_) => {}
         }
     }
 
@@ -267,6 +281,8 @@ impl Timeline {
     pub fn restore_shard(&self, shard: ShardId, top: ShardPosition) {
         match self {
             Self::Memory(timeline) => timeline.restore_shard(shard, top),
+            // What a shard has outlives this process.
+            Self::Redis(_) => {}
         }
     }
 
@@ -275,6 +291,8 @@ impl Timeline {
     pub fn restore(&self, entry: Entry) {
         match self {
             Self::Memory(timeline) => timeline.restore(entry),
+            // What a shard has outlives this process.
+            Self::Redis(_) => {}
         }
     }
 }

@@ -10,6 +10,8 @@ mod bus;
 mod crash;
 mod eventlog;
 mod owners;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod speed;
 mod sqlite;
 mod store;

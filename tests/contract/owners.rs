@@ -335,3 +335,26 @@ fn source(partition: usize) -> Source {
         partition,
     }
 }
+
+/// The same on Redis: fewer cases, each in rooms of its own on one shard.
+#[test]
+fn what_is_applied_on_redis_is_always_a_prefix() {
+    use proptest::test_runner::{Config, TestRunner};
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let ((_folder, servers), timeline) = runtime.block_on(crate::timeline::on_redis(1));
+    let mut runner = TestRunner::new(Config::with_cases(64));
+    let log = proptest::collection::vec(written(), 1..60);
+    let steps = proptest::collection::vec(step(), 0..250);
+    runner
+        .run(&(log, steps), |(log, steps)| {
+            let forget =
+                "for _, k in ipairs(redis.call('KEYS', '*:room:*')) do redis.call('DEL', k) end";
+            assert!(servers[0].ask(&["EVAL", forget, "0"]).is_some());
+            runtime.block_on(run(timeline.clone(), &log, &steps))
+        })
+        .unwrap();
+}

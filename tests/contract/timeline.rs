@@ -5,10 +5,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use vestibule::backend::redis::Options;
+use vestibule::timeline::redis::{ShardOptions, Timeline as Shards};
 use vestibule::timeline::{Apply, Entry, Limits, Memory, Outcome, Range, Source, Timeline};
 use vestibule::types::{
-    Epoch, EventId, Position, RoomName, Seq, ShardPosition, ShardSeq, Timestamp,
+    Epoch, EventId, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq, Timestamp,
 };
+
+use crate::servers::redis::Redis;
 
 /// Runs the suite on a backend; a new one needs only a line like this.
 macro_rules! suite {
@@ -16,7 +20,7 @@ macro_rules! suite {
         mod $backend {
             $(#[tokio::test]
             async fn $test() {
-                let timeline = $new;
+                let (_servers, timeline) = $new;
                 super::$test(&timeline).await;
             })*
         }
@@ -24,7 +28,25 @@ macro_rules! suite {
 }
 
 suite! {
-    memory: super::memory();
+    memory: ((), super::memory());
+    a_record_takes_the_next_place_in_its_room_and_its_shard
+    a_record_is_applied_once
+    an_offset_before_the_last_is_a_duplicate_that_says_where_it_is
+    a_record_whose_predecessor_did_not_land_is_a_gap
+    a_clients_retry_keeps_its_place_and_the_prefix_goes_on
+    the_same_id_in_another_room_is_another_event
+    offsets_of_different_sources_do_not_meet
+    a_caller_with_another_epoch_is_stale_before_anything_else
+    a_duplicate_is_told_before_a_gap
+    a_range_is_what_is_after_and_not_beyond
+    a_range_is_cut_at_its_limit_and_says_so
+    a_place_that_is_not_in_the_room_is_not_completed
+    an_unknown_room_is_empty
+    calls_at_the_same_time_leave_no_hole
+}
+
+suite! {
+    redis: super::on_redis(2).await;
     a_record_takes_the_next_place_in_its_room_and_its_shard
     a_record_is_applied_once
     an_offset_before_the_last_is_a_duplicate_that_says_where_it_is
@@ -43,6 +65,20 @@ suite! {
 
 pub(crate) fn memory() -> Timeline {
     Timeline::Memory(Memory::new(Limits::default()))
+}
+
+/// Timelines on shards of their own, and the servers, which end with the value.
+pub(crate) async fn on_redis(count: usize) -> ((tempfile::TempDir, Vec<Redis>), Timeline) {
+    let folder = tempfile::tempdir().unwrap();
+    let servers: Vec<Redis> = (0..count).map(|_| Redis::start(folder.path())).collect();
+    let shard = |(n, server): (usize, &Redis)| ShardOptions {
+        name: format!("shard-{n}"),
+        weight: 1,
+        server: Options::new(server.url()),
+    };
+    let shards = servers.iter().enumerate().map(shard).collect();
+    let timeline = Shards::open(shards, Limits::default()).await;
+    ((folder, servers), Timeline::Redis(timeline.unwrap()))
 }
 
 /// A record of `messages`, partition 0.
@@ -104,7 +140,9 @@ async fn a_record_is_applied_once(timeline: &Timeline) {
     for settled_before in [false, true] {
         match timeline.apply(record(timeline, "once", 0)).await.unwrap() {
             Outcome::Duplicate { entry, settled } => {
-                assert_eq!((entry.as_ref(), settled), (Some(&first), settled_before));
+                assert_eq!(settled, settled_before);
+                // Who is told that it is settled needs no entry.
+                assert!(entry.as_ref() == Some(&first) || (settled && entry.is_none()));
             }
             other => panic!("{other:?}"),
         }
@@ -396,4 +434,109 @@ async fn calls_at_the_same_time_leave_no_hole(timeline: &Timeline) {
     let range = read(timeline, "many", Position::default()).await;
     assert_eq!(seqs(&range), (1..=50).collect::<Vec<_>>());
     assert!(range.entries.is_sorted_by_key(|entry| entry.shard_seq));
+}
+
+/// What only a shard outside the process can do: be another one than before.
+mod shards {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_restarted_server_begins_an_epoch_and_the_rooms_seq_goes_on() {
+        let ((_folder, mut servers), timeline) = on_redis(1).await;
+        let first = applied(&timeline, record(&timeline, "again", 0)).await;
+        assert_eq!((first.epoch, first.seq), (Epoch(1), Seq(1)));
+        // The file is flushed each second; a stop in order flushes it at once.
+        servers[0].restart();
+        let late = record(&timeline, "again", 1);
+        let refused = timeline.apply(late.clone()).await;
+        assert!(refused.is_err(), "the connection is gone: {refused:?}");
+        let stale = timeline.apply(late).await.unwrap();
+        assert!(
+            matches!(stale, Outcome::Stale { epoch: Epoch(2) }),
+            "{stale:?}"
+        );
+        let next = applied(&timeline, record(&timeline, "again", 1)).await;
+        assert_eq!(
+            (next.epoch, next.seq, next.shard_seq),
+            (Epoch(2), Seq(2), ShardSeq(1))
+        );
+        let range = read(&timeline, "again", first.position()).await;
+        assert_eq!((range.complete, range.entries), (true, vec![next]));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_lost_all_begins_above_every_epoch_that_was_heard_of() {
+        let ((_folder, mut servers), timeline) = on_redis(1).await;
+        applied(&timeline, record(&timeline, "lost", 0)).await;
+        servers[0].restart();
+        drop(timeline.apply(record(&timeline, "lost", 1)).await);
+        drop(timeline.apply(record(&timeline, "lost", 1)).await);
+        assert_eq!(timeline.epoch(ShardId(0)), Epoch(2));
+        servers[0].lose();
+        drop(timeline.apply(record(&timeline, "lost", 1)).await);
+        drop(timeline.apply(record(&timeline, "lost", 1)).await);
+        assert!(
+            timeline.epoch(ShardId(0)) > Epoch(2),
+            "{:?}",
+            timeline.epoch(ShardId(0))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_room_that_moved_is_refused_to_callers_with_an_older_ring() {
+        let ((_folder, _servers), timeline) = on_redis(2).await;
+        let Timeline::Redis(shards) = &timeline else {
+            panic!()
+        };
+        let late = record(&timeline, "moved", 0);
+        shards.tombstone(&late.room, 7).await.unwrap();
+        let moved = timeline.apply(late.clone()).await.unwrap();
+        assert!(
+            matches!(moved, Outcome::Moved { ring_version: 7 }),
+            "{moved:?}"
+        );
+        applied(
+            &timeline,
+            Apply {
+                ring_version: 7,
+                ..late
+            },
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_not_settled_is_never_trimmed() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Redis::start(folder.path());
+        let shard = ShardOptions {
+            name: "only".to_owned(),
+            weight: 1,
+            server: Options::new(server.url()),
+        };
+        let limits = Limits {
+            entries_max: 3,
+            keep_min: 1,
+            ..Limits::default()
+        };
+        let timeline = Timeline::Redis(Shards::open(vec![shard], limits).await.unwrap());
+        for offset in 0..6 {
+            applied(&timeline, record(&timeline, "kept", offset)).await;
+        }
+        let kept = read(&timeline, "kept", Position::default()).await;
+        assert_eq!((seqs(&kept), kept.complete), (vec![1, 2, 3, 4, 5, 6], true));
+        let source = record(&timeline, "kept", 0).source;
+        let room = RoomName::parse("kept").unwrap();
+        for offset in [1, 0, 2] {
+            timeline.settled(&room, &source, offset).await.unwrap();
+        }
+        let kept = read(&timeline, "kept", Position::default()).await;
+        assert_eq!((seqs(&kept), kept.complete), (vec![4, 5, 6], false));
+        let trimmed = kept.trimmed.unwrap();
+        assert_eq!(
+            (trimmed.position.seq, trimmed.shard.unwrap().shard_seq),
+            (Seq(3), ShardSeq(3))
+        );
+        assert!(read(&timeline, "kept", trimmed.position).await.complete);
+    }
 }

@@ -1,0 +1,7 @@
+//! Where things belong: rooms and per-user keys on shards, once-only duties on nodes.
+//!
+//! Pure, so that any part can ask it.
+
+mod ring;
+
+pub use ring::{Ring, RingError, TARGETS_MAX, Target, WEIGHT_MAX};

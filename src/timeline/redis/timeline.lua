@@ -1,0 +1,186 @@
+#!lua name=vestibule_timeline_1
+-- The order of rooms, on one shard (DESIGN: the script is the point that orders a room).
+--
+-- Keys of a shard share one hash tag, so that in a Redis Cluster they share a slot:
+--   {tag}:s           hash    the shard: e epoch, q last shard_seq, run its server's run id, end:E last shard_seq of epoch E
+--   {tag}:m:ROOM      hash    the room: e, n its top; mv ring version since when it is elsewhere; p:SOURCE last offset
+--                             applied; te, tn, tq, the latest that was trimmed; x newest record time. No TTL.
+--   {tag}:t:ROOM      stream  entries, id EPOCH-SEQ, fields q shard_seq, s source, o offset, i id, a time, p payload
+--   {tag}:u:ROOM      hash    SOURCE:OFFSET -> entry id of what is not settled; such entries are never trimmed
+--   {tag}:d:ROOM:G    hash    event id -> EPOCH-SEQ@TIME, for one dedup window of record times; expires
+--
+-- A function either does all of it or nothing, and may be repeated.
+
+-- Field of an entry by its name.
+local function field(entry, name)
+  local fields = entry[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+  return false
+end
+
+local function split(id)
+  local at = string.find(id, '-', 1, true)
+  return string.sub(id, 1, at - 1), string.sub(id, at + 1)
+end
+
+-- Drops the oldest settled entries over the limits, a few at a time.
+local function trim(keys, limits, newest)
+  local length = redis.call('XLEN', keys.stream)
+  for _ = 1, 4 do
+    if length <= limits.keep_min and length <= limits.entries_max then return end
+    local first = redis.call('XRANGE', keys.stream, '-', '+', 'COUNT', 1)[1]
+    if not first then return end
+    local is_old = newest - tonumber(field(first, 'a')) > limits.ttl
+    if length <= limits.entries_max and not (is_old and length > limits.keep_min) then return end
+    if redis.call('HEXISTS', keys.open, field(first, 's') .. ':' .. field(first, 'o')) == 1 then return end
+    local epoch, seq = split(first[1])
+    redis.call('HSET', keys.meta, 'te', epoch, 'tn', seq, 'tq', field(first, 'q'))
+    redis.call('XDEL', keys.stream, first[1])
+    length = length - 1
+  end
+end
+
+-- Is this id known within the window? Judged by the two records' own times.
+local function original(keys, id, at, window)
+  for i = 5, #keys do
+    local known = redis.call('HGET', keys[i], id)
+    if known then
+      local place, time = string.match(known, '^(.-)@(.*)$')
+      if math.abs(at - tonumber(time)) <= window then return place end
+    end
+  end
+  return false
+end
+
+-- KEYS: shard, meta, stream, open, dedup of this window, of the one before, of the one after
+-- ARGS: epoch, ring version, source, offset, prev or '', event id, record time, payload, channel, room,
+--       entries_max, keep_min, ttl, window
+local function apply(keys, args)
+  local epoch, source, offset, prev, id = args[1], args[3], args[4], args[5], args[6]
+  local at, payload = tonumber(args[7]), args[8]
+  local meta, stream, open = keys[2], keys[3], keys[4]
+  local room = redis.call('HMGET', meta, 'mv', 'n', 'p:' .. source, 'x')
+  if room[1] and tonumber(args[2]) < tonumber(room[1]) then return { 'MOVED', room[1] } end
+  local now = redis.call('HGET', keys[1], 'e')
+  if now ~= epoch then return { 'STALE', now or '0' } end
+  local last = room[3]
+  if last and tonumber(offset) <= tonumber(last) then
+    local place = redis.call('HGET', open, source .. ':' .. offset)
+    if not place then return { 'DUP', '1' } end
+    local entry = redis.call('XRANGE', stream, place, place)[1]
+    if not entry then return { 'DUP', '1' } end
+    return { 'DUP', '0', entry }
+  end
+  if prev ~= '' and (not last or tonumber(last) < tonumber(prev)) then return { 'GAP', last or '' } end
+  local known = original(keys, id, at, tonumber(args[14]))
+  if known then
+    redis.call('HSET', meta, 'p:' .. source, offset)
+    return { 'DUPID', known }
+  end
+  local seq = string.format('%.0f', tonumber(room[2] or '0') + 1)
+  local shard_seq = redis.call('HINCRBY', keys[1], 'q', 1)
+  local place = epoch .. '-' .. seq
+  local newest = math.max(at, tonumber(room[4] or args[7]))
+  redis.call('XADD', stream, place, 'q', shard_seq, 's', source, 'o', offset, 'i', id, 'a', args[7], 'p', payload)
+  redis.call('HSET', meta, 'e', epoch, 'n', seq, 'p:' .. source, offset, 'x', string.format('%.0f', newest))
+  redis.call('HSET', open, source .. ':' .. offset, place)
+  redis.call('PERSIST', stream)
+  redis.call('HSET', keys[5], id, place .. '@' .. args[7])
+  redis.call('PEXPIRE', keys[5], 3 * tonumber(args[14]))
+  local limits = { entries_max = tonumber(args[11]), keep_min = tonumber(args[12]), ttl = tonumber(args[13]) }
+  trim({ meta = meta, stream = stream, open = open }, limits, newest)
+  redis.call('PUBLISH', args[9], table.concat({ 'E', place, shard_seq, args[10], id, payload }, '\n'))
+  return { 'OK', place, tostring(shard_seq) }
+end
+
+-- KEYS: meta, stream, open. ARGS: source, offset, entries_max, keep_min, ttl
+local function settled(keys, args)
+  if redis.call('HDEL', keys[3], args[1] .. ':' .. args[2]) == 0 then return 0 end
+  local newest = tonumber(redis.call('HGET', keys[1], 'x') or '0')
+  local limits = { entries_max = tonumber(args[3]), keep_min = tonumber(args[4]), ttl = tonumber(args[5]) }
+  trim({ meta = keys[1], stream = keys[2], open = keys[3] }, limits, newest)
+  -- A room that is quiet for that long keeps nothing; what is not settled does not expire.
+  if redis.call('HLEN', keys[3]) == 0 then redis.call('PEXPIRE', keys[2], args[5]) end
+  return 1
+end
+
+-- KEYS: shard, meta, stream. ARGS: after's epoch and seq, limit, up_to's epoch and shard_seq
+-- Answers the shard's epoch, the room's top, the trim mark, the first entry's id, whether `after` is kept, the top not
+-- after up_to, and the entries.
+local function range(keys, args)
+  local stream = keys[3]
+  local meta = redis.call('HMGET', keys[2], 'e', 'n', 'te', 'tn', 'tq')
+  local epoch = redis.call('HGET', keys[1], 'e') or '0'
+  local up_epoch, up_seq = tonumber(args[4]), tonumber(args[5])
+  local function is_beyond(entry)
+    local e = tonumber((split(entry[1])))
+    if e ~= up_epoch then return e > up_epoch end
+    return tonumber(field(entry, 'q')) > up_seq
+  end
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  local last_id = false
+  local cursor = '+'
+  while first and not last_id do
+    local page = redis.call('XREVRANGE', stream, cursor, '-', 'COUNT', 16)
+    if #page == 0 then break end
+    for _, entry in ipairs(page) do
+      if not is_beyond(entry) then
+        last_id = entry[1]
+        break
+      end
+      cursor = '(' .. entry[1]
+    end
+  end
+  local after = args[1] .. '-' .. args[2]
+  local is_kept, from = 0, '(' .. after
+  if first and args[1] == '0' then
+    -- By seq alone: seq rises by one from entry to entry, through all epochs.
+    local _, lowest = split(first[1])
+    local skip = tonumber(args[2]) - tonumber(lowest) + 1
+    from = '-'
+    if skip > 0 then
+      local page = redis.call('XRANGE', stream, '-', '+', 'COUNT', skip)
+      from = '(' .. page[#page][1]
+    end
+  elseif first then
+    is_kept = #redis.call('XRANGE', stream, after, after)
+  end
+  local entries, more = {}, 0
+  if first then
+    for _, entry in ipairs(redis.call('XRANGE', stream, from, '+', 'COUNT', tonumber(args[3]) + 1)) do
+      if is_beyond(entry) then break end
+      if #entries == tonumber(args[3]) then
+        more = 1
+        break
+      end
+      entries[#entries + 1] = entry
+    end
+  end
+  return { epoch, meta[1] or '', meta[2] or '', meta[3] or '', meta[4] or '', meta[5] or '',
+    first and first[1] or '', is_kept, last_id or '', more, entries }
+end
+
+-- Begins an epoch if the server is another process than before, and tells where the shard stands.
+-- KEYS: shard. ARGS: run id, the highest epoch that was heard of: a shard that lost everything begins above it
+local function enter(keys, args)
+  local shard = redis.call('HMGET', keys[1], 'e', 'q', 'run')
+  if shard[3] == args[1] and tonumber(shard[1]) >= tonumber(args[2]) then return { shard[1], shard[2] or '0', 0 } end
+  if shard[1] then redis.call('HSET', keys[1], 'end:' .. shard[1], shard[2] or '0') end
+  local epoch = string.format('%.0f', math.max(tonumber(shard[1] or '0'), tonumber(args[2])) + 1)
+  redis.call('HSET', keys[1], 'e', epoch, 'q', '0', 'run', args[1])
+  return { epoch, '0', 1 }
+end
+
+-- Nothing sequences the room here any more for callers with an older ring. KEYS: meta. ARGS: ring version
+local function tombstone(keys, args)
+  redis.call('HSET', keys[1], 'mv', args[1])
+  return 1
+end
+
+redis.register_function('vb1_apply', apply)
+redis.register_function('vb1_settled', settled)
+redis.register_function { function_name = 'vb1_range', callback = range, flags = { 'no-writes' } }
+redis.register_function('vb1_enter', enter)
+redis.register_function('vb1_tombstone', tombstone)

@@ -1,0 +1,64 @@
+//! Real servers for tests and for `make cluster`: Redis, Apache Kafka, PostgreSQL, HAProxy.
+//!
+//! Each is started on free loopback ports with its data in a temporary folder, answers when its
+//! start returns, and ends with the value that holds it; if this process is killed the kernel ends
+//! them too. Nothing of the machine's own servers is touched. A server that cannot be started fails
+//! the test and says what to install: `scripts/setup.sh`.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "each program that includes this uses a part of it"
+)]
+
+pub mod haproxy;
+pub mod kafka;
+pub mod postgres;
+pub mod process;
+pub mod redis;
+
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How long a server may take until it answers, on a machine that builds something beside it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Ports that nobody listened on a moment ago. They are held together until all are found, so that
+/// they differ.
+#[must_use]
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| {
+        TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port can be had")
+    });
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}
+
+/// Asks until the answer is yes.
+///
+/// # Panics
+/// With what the server printed, when it has not answered in time or has ended.
+pub fn wait_for(process: &mut process::Process, mut answers: impl FnMut() -> bool) {
+    let end = Instant::now() + ANSWERS_WITHIN;
+    while !answers() {
+        assert!(
+            process.is_running(),
+            "{} ended:\n{}",
+            process.name(),
+            process.output()
+        );
+        assert!(
+            Instant::now() < end,
+            "{} does not answer:\n{}",
+            process.name(),
+            process.output()
+        );
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// Whether somebody listens there.
+#[must_use]
+pub fn is_open(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
