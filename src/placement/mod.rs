@@ -4,4 +4,4 @@
 
 mod ring;
 
-pub use ring::{Ring, RingError, TARGETS_MAX, Target, WEIGHT_MAX};
+pub use ring::{NODES_MAX, Ring, RingError, TARGETS_MAX, Target, WEIGHT_MAX};

@@ -36,9 +36,9 @@ pub enum RingError {
     /// No targets.
     #[error("the ring has no targets")]
     Empty,
-    /// Too many targets for the position vector.
-    #[error("the ring has {0} targets, at most {TARGETS_MAX} are allowed")]
-    TooMany(usize),
+    /// Too many targets: how many, and how many may be. Shards have to fit into the position vector.
+    #[error("the ring has {0} targets, at most {1} are allowed")]
+    TooMany(usize, usize),
     /// Two targets of one name.
     #[error("target {0:?} is there twice")]
     Twice(String),
@@ -49,11 +49,17 @@ pub enum RingError {
 
 /// As many shards as a client's position can hold.
 pub const TARGETS_MAX: usize = 32;
+/// As many nodes as share duties.
+pub const NODES_MAX: usize = 512;
 /// The largest weight, in units of [`VIRTUAL_NODES`].
 pub const WEIGHT_MAX: u32 = 16;
 /// Places of a target of weight 1. Measured by the test below: with 1,280 no target of 16 equal ones
 /// is more than 8 % off its share; 32 targets are 41 thousand places, 1 MB.
 const VIRTUAL_NODES: usize = 1_280;
+
+/// Places of a node. Duties are few: what counts is that a change of nodes moves few of them, and that
+/// the ring of all nodes is made in no time.
+const NODE_PLACES: usize = 64;
 
 /// Places for keys.
 #[derive(Debug)]
@@ -71,7 +77,7 @@ impl Ring {
             return Err(RingError::Empty);
         }
         if targets.len() > TARGETS_MAX {
-            return Err(RingError::TooMany(targets.len()));
+            return Err(RingError::TooMany(targets.len(), TARGETS_MAX));
         }
         let mut names = BTreeSet::new();
         for Target { name, weight, .. } in targets {
@@ -86,6 +92,30 @@ impl Ring {
             Node::new(Place(target.name.clone()))
                 .value(target.id)
                 .quantity(VIRTUAL_NODES * target.weight as usize)
+        });
+        Ok(Self {
+            ring: StaticHashRing::new(Places, nodes),
+        })
+    }
+
+    /// The ring of these nodes, for duties. What it answers is a place in `names`.
+    ///
+    /// # Errors
+    /// When there are none, too many, or two of one name.
+    pub fn of_nodes(names: &[String]) -> Result<Self, RingError> {
+        if names.is_empty() {
+            return Err(RingError::Empty);
+        }
+        if names.len() > NODES_MAX {
+            return Err(RingError::TooMany(names.len(), NODES_MAX));
+        }
+        let mut known = BTreeSet::new();
+        if let Some(twice) = names.iter().find(|name| !known.insert(name.as_str())) {
+            return Err(RingError::Twice(twice.clone()));
+        }
+        let nodes = (0..).map(ShardId).zip(names).map(|(id, name)| {
+            let node = Node::new(Place(name.clone())).value(id);
+            node.quantity(NODE_PLACES)
         });
         Ok(Self {
             ring: StaticHashRing::new(Places, nodes),
@@ -236,7 +266,7 @@ mod tests {
         assert_eq!(Ring::new(&[]).unwrap_err(), RingError::Empty);
         assert_eq!(
             Ring::new(&numbered(33)).unwrap_err(),
-            RingError::TooMany(33)
+            RingError::TooMany(33, 32)
         );
         assert_eq!(
             Ring::new(&targets(&["a", "a"])).unwrap_err(),
