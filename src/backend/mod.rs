@@ -4,7 +4,11 @@
 
 mod batches;
 pub mod cache;
+pub mod database;
+pub mod error;
 mod folder;
+pub mod kafka;
+pub mod postgres;
 pub mod redis;
 pub mod sql;
 pub mod statement;

@@ -7,8 +7,8 @@
 
 use crate::types::{ConversationId, EventId, RoomName, Timestamp, UserId};
 
-/// A value that a statement takes or answers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A value that a statement takes or answers. Their order is only an order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Value {
     /// Nothing.
     #[default]

@@ -7,8 +7,14 @@
 //! - An expired value is kept for a grace. When the store fails or takes too long it is served,
 //!   marked stale, and the store is left in peace for a moment.
 //! - Answers that say "there is none" are kept for a shorter time.
+//! - Where nodes share a second level ([`Shared`]), a load looks there before it asks the store, and what
+//!   the store said goes there.
 //!
 //! Not here: telling other nodes what to forget, and which values there are.
+
+mod kept;
+mod level;
+pub mod shared;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,13 +23,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
-use moka::Expiry;
+use futures_util::future::{BoxFuture, Shared as Joined, WeakShared};
 use moka::sync::Cache as Kept;
 use tokio::time::Instant;
 
 use crate::telemetry::Count;
 use crate::telemetry::metrics;
+use kept::{Entry, Grace};
+use level::Level;
+
+pub use level::Codec;
+pub use shared::{Late, Shared};
 
 /// How a cache keeps its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +68,8 @@ struct Inner<V, E> {
     options: Options,
     is_negative: fn(&V) -> bool,
     kept: Kept<Arc<str>, Entry<V>>,
+    /// Between this process and the store.
+    level: Option<Level<V>>,
     /// What is being loaded. A load may keep its value only while it is noted here; this is where
     /// keeping and forgetting are one after the other.
     flights: Mutex<Flights<V, E>>,
@@ -79,18 +91,10 @@ struct Flight<V, E> {
 
 type Load<V, E> = BoxFuture<'static, Result<V, E>>;
 
-#[derive(Clone)]
-struct Entry<V> {
-    value: V,
-    fresh_until: Instant,
-    kept_until: Instant,
-    is_stale: bool,
-}
-
 /// After a failure old values are served for this long without asking the store again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// This process; a shared cache between it and the store would be the second.
+/// This process.
 const LEVEL: &str = "l1";
 
 impl<V, E> Clone for Cache<V, E> {
@@ -115,6 +119,21 @@ where
     /// An empty cache; `is_negative` tells the values that say "there is none".
     #[must_use]
     pub fn new(options: Options, is_negative: fn(&V) -> bool) -> Self {
+        Self::with(options, is_negative, None)
+    }
+
+    /// The same with a second level, and how values are written there.
+    #[must_use]
+    pub fn shared(
+        options: Options,
+        is_negative: fn(&V) -> bool,
+        (shared, codec): (Shared, Codec<V>),
+    ) -> Self {
+        let level = Level::new(shared, options.name, codec);
+        Self::with(options, is_negative, Some(level))
+    }
+
+    fn with(options: Options, is_negative: fn(&V) -> bool, level: Option<Level<V>>) -> Self {
         let kept = Kept::builder()
             .name(options.name)
             .max_capacity(options.entries_max)
@@ -125,6 +144,7 @@ where
             options,
             is_negative,
             kept,
+            level,
             flights: Mutex::new(Flights {
                 next: 0,
                 under_way: HashMap::new(),
@@ -215,8 +235,8 @@ where
         self.0.kept.get(key).map(|entry| entry.value)
     }
 
-    /// Ends a value's time: whoever asks from now on gets what is loaded after this, and the old
-    /// value only while the store does not answer.
+    /// Ends a value's time here: whoever asks from now on gets what is loaded after this, and the old
+    /// value only while the store does not answer. What a second level has is its codec's to judge.
     pub fn expire(&self, key: &str) {
         let mut flights = self.0.flights();
         let Some(mut entry) = self.0.kept.get(key) else {
@@ -232,8 +252,21 @@ where
         self.0.kept.insert(Arc::from(key), entry);
     }
 
-    /// Forgets a key. Call it after the change is in the store.
+    /// Forgets a key everywhere but in other processes, which are to be told. Call it after the change
+    /// is in the store.
+    pub fn change(&self, key: &str) {
+        // First there, or it could be read there once more after it was forgotten here.
+        if let Some(level) = &self.0.level {
+            level.forget(key);
+        }
+        self.forget(key);
+    }
+
+    /// Forgets a key that changed. Call it after the change is in the store.
     pub fn forget(&self, key: &str) {
+        if let Some(level) = &self.0.level {
+            level.hear(key);
+        }
         let mut flights = self.0.flights();
         flights.under_way.remove(key);
         self.0.kept.invalidate(key);
@@ -241,6 +274,9 @@ where
 
     /// Forgets everything.
     pub fn forget_all(&self) {
+        if let Some(level) = &self.0.level {
+            level.hear_all();
+        }
         let mut flights = self.0.flights();
         flights.under_way.clear();
         self.0.kept.invalidate_all();
@@ -295,8 +331,11 @@ where
         };
         let load = load();
         let load = async move {
-            let outcome = load.await;
-            landing.land(&outcome, times.ttl);
+            let (outcome, ttl) = match &landing.cache.0.level {
+                Some(level) => landing.through(level, times, load).await,
+                None => (load.await, times.ttl),
+            };
+            landing.land(&outcome, ttl);
             outcome
         };
         let load = load.boxed().shared();
@@ -318,7 +357,7 @@ struct Times {
 enum Boarding<V, E> {
     /// There is a value by now.
     Late(Cached<V>),
-    Aboard(u64, Shared<Load<V, E>>),
+    Aboard(u64, Joined<Load<V, E>>),
 }
 
 enum Look<V> {
@@ -410,6 +449,27 @@ impl<V, E> Landing<V, E>
 where
     V: Clone + Send + Sync + 'static,
 {
+    /// The value of the second level, or of the store; and how much longer it is fresh.
+    async fn through(
+        &self,
+        level: &Level<V>,
+        times: Times,
+        load: impl Future<Output = Result<V, E>>,
+    ) -> (Result<V, E>, Duration) {
+        let age_max = times.ttl.saturating_sub(times.fresh_for);
+        let (found, asked) = level.find(&self.key, age_max).await;
+        if let Some((value, age)) = found {
+            return (Ok(value), times.ttl.saturating_sub(age));
+        }
+        let outcome = load.await;
+        if let (Ok(value), Some(asked)) = (&outcome, asked)
+            && !(self.cache.0.is_negative)(value)
+        {
+            level.keep(&asked, value, times.ttl);
+        }
+        (outcome, times.ttl)
+    }
+
     fn land(&self, outcome: &Result<V, E>, ttl: Duration) {
         let inner = &self.cache.0;
         let mut flights = inner.flights();
@@ -430,39 +490,6 @@ impl<V, E> Drop for Landing<V, E> {
         if flights.is_current(&self.key, self.number) {
             flights.under_way.remove(&self.key);
         }
-    }
-}
-
-impl<V> Entry<V> {
-    fn cached(self) -> Cached<V> {
-        Cached {
-            value: self.value,
-            is_stale: self.is_stale,
-        }
-    }
-}
-
-/// Entries go when their grace is over.
-struct Grace;
-
-impl<V> Expiry<Arc<str>, Entry<V>> for Grace {
-    fn expire_after_create(
-        &self,
-        _: &Arc<str>,
-        entry: &Entry<V>,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        Some(entry.kept_until.saturating_duration_since(Instant::now()))
-    }
-
-    fn expire_after_update(
-        &self,
-        key: &Arc<str>,
-        entry: &Entry<V>,
-        at: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(key, entry, at)
     }
 }
 

@@ -4,18 +4,28 @@
 //! first looks at whose answers it now gets (the run id). That is what makes a restarted server, which
 //! may have lost its last writes, impossible to overlook.
 
+mod name;
+mod place;
+mod shards;
+
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError};
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, PushInfo, RedisError, Value};
 
 use crate::types::{Kind, Secret};
+
+pub use name::{hashed, name};
+pub use place::{Place, PlaceError};
+pub use shards::{Scripted, ShardOptions, Shards};
 
 /// Where a server is, and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `redis://[user:password@]host:port` or `rediss://…`.
-    pub url: Secret<String>,
+    /// Where it is, or who knows.
+    pub place: Place,
+    /// Certificates of the authorities to trust, in PEM; `None` for the machine's own. For `rediss`.
+    pub authority: Option<Vec<u8>>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long an answer may take. A call that took longer may still have taken effect.
@@ -26,8 +36,15 @@ impl Options {
     /// A server at this address, with the usual times.
     #[must_use]
     pub const fn new(url: String) -> Self {
+        Self::at(Place::Server(Secret::new(url)))
+    }
+
+    /// A server at this place, with the usual times.
+    #[must_use]
+    pub const fn at(place: Place) -> Self {
         Self {
-            url: Secret::new(url),
+            place,
+            authority: None,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(3),
         }
@@ -40,6 +57,9 @@ pub enum Error {
     /// The address is none; it is not shown, because it may hold a password.
     #[error("the address of a redis server is not a redis:// URL")]
     Url,
+    /// No Sentinel knows the primary, or no node of the cluster has the slot.
+    #[error("no redis server was found: {0}")]
+    Nowhere(&'static str),
     /// The server cannot be reached, is loading, or takes too long.
     #[error("redis does not answer: {0}")]
     Unavailable(RedisError),
@@ -53,7 +73,7 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Unavailable(_) => Kind::Unavailable,
+            Self::Unavailable(_) | Self::Nowhere(_) => Kind::Unavailable,
             Self::Url | Self::Refused(_) => Kind::Internal,
         }
     }
@@ -61,14 +81,14 @@ impl Error {
     /// Whether the same call can succeed later.
     #[must_use]
     pub const fn retry(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Nowhere(_))
     }
 }
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
         // A server that starts, stops, fails over or is full answers with these; each of them heals.
-        const PASSING: [&str; 9] = [
+        const PASSING: [&str; 11] = [
             "LOADING",
             "READONLY",
             "MASTERDOWN",
@@ -78,6 +98,9 @@ impl From<RedisError> for Error {
             "BUSY",
             "OOM",
             "MISCONF",
+            // The slot is on another master now: whoever asks next looks where.
+            "MOVED",
+            "ASK",
         ];
         let is_passing = error.code().is_some_and(|code| PASSING.contains(&code));
         if is_passing || error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
@@ -102,11 +125,34 @@ impl Connection {
     /// # Errors
     /// When it cannot be reached in time.
     pub async fn open(options: &Options) -> Result<Self, Error> {
-        let client = Client::open(options.url.reveal().as_str()).map_err(|_| Error::Url)?;
-        let config = AsyncConnectionConfig::new()
+        Self::connect(options, None).await
+    }
+
+    /// The same, for a connection that also hears what is published (RESP3). `heard` is called by the
+    /// task that reads the socket: it must not wait. When the connection ends it is told so once, with
+    /// [`redis::PushKind::Disconnection`].
+    ///
+    /// # Errors
+    /// When it cannot be reached in time.
+    pub async fn open_hearing(
+        options: &Options,
+        heard: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        Self::connect(options, Some(Box::new(heard))).await
+    }
+
+    async fn connect(options: &Options, heard: Option<Heard>) -> Result<Self, Error> {
+        let client = place::find(options, heard.is_some()).await?;
+        let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
             .set_response_timeout(Some(options.response_timeout))
             .set_pipeline_buffer_size(PIPELINE);
+        if let Some(heard) = heard {
+            config = config.set_push_sender(move |push: PushInfo| {
+                heard(push);
+                Ok::<(), std::convert::Infallible>(())
+            });
+        }
         let mut link = client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
@@ -132,7 +178,25 @@ impl Connection {
     pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         Ok(command.query_async(&mut self.link.clone()).await?)
     }
+
+    /// Asks many commands at once; the server runs them in this order. The answers come in the same
+    /// order, each an answer or a refusal of its own.
+    ///
+    /// # Errors
+    /// When there was no answer; then any first part of them may have taken effect.
+    pub async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
+        let values = self
+            .link
+            .clone()
+            .req_packed_commands(commands, 0, commands.len())
+            .await?;
+        let each = |value: Value| value.extract_error().map_err(Error::from);
+        Ok(values.into_iter().map(each).collect())
+    }
 }
+
+/// What is called with everything that a connection hears.
+type Heard = Box<dyn Fn(PushInfo) + Send + Sync>;
 
 /// Commands that may wait for the socket: more than a poll of the log brings.
 const PIPELINE: usize = 1_024;
