@@ -64,6 +64,7 @@ pub(super) fn overlay_flags(flags: &Flags, reader: &mut Reader) {
     let overrides = [
         ("edge.listen", "--listen", &flags.listen),
         ("edge.operations", "--operations", &flags.operations),
+        ("edge.internal", "--internal", &flags.internal),
         ("data", "--data", &flags.data),
     ];
     for (path, flag, text) in overrides {

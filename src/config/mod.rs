@@ -31,11 +31,15 @@ pub use sections::archive::Archive;
 pub use sections::auth::{Algorithm, Auth, Authentication, Passwords};
 pub use sections::caches::Caches;
 pub use sections::catalogue::{Catalogue, Preset};
+pub use sections::cluster::{Cluster, Emitter};
 pub use sections::drain::Drain;
 pub use sections::edge::{Edge, Origin, Tls};
 pub use sections::eventlog::{EventLog, GroupCommit};
+pub use sections::kafka::{Kafka, SaslMechanism};
 pub use sections::limits::Limits;
+pub use sections::postgres::Postgres;
 pub use sections::presence::{Audience, Presence};
+pub use sections::redis::{Redis, ShardSpec};
 pub use sections::rooms::Rooms;
 pub use sections::telemetry::{LogFormat, Telemetry};
 pub use sections::timeline::Timeline;
@@ -58,7 +62,7 @@ section! {
     /// The configuration of one node.
     Config = "" {
         /// "embedded": one node that needs no other process. "cluster": many nodes on Redis, Kafka
-        /// and PostgreSQL; refused until this build has those backends.
+        /// and PostgreSQL.
         mode: Mode = Mode::Embedded;
         /// The node's name in session ids, logs and metrics: letters, digits, "-", "_" and ".".
         /// Empty: a new random name at each start. Two nodes with one name break each other's
@@ -81,6 +85,10 @@ section! {
         catalogue: Catalogue,
         archive: Archive,
         caches: Caches,
+        cluster: Cluster,
+        redis: Redis,
+        kafka: Kafka,
+        postgres: Postgres,
         telemetry: Telemetry,
         drain: Drain,
     }
@@ -95,6 +103,8 @@ pub struct Flags {
     pub listen: Option<String>,
     /// `--operations`: overrides `edge.operations`.
     pub operations: Option<String>,
+    /// `--internal`: overrides `edge.internal`.
+    pub internal: Option<String>,
     /// `--data`: overrides `data`.
     pub data: Option<String>,
 }

@@ -4,18 +4,19 @@
 //! stand-in and the complaint a riddle.
 
 mod auth;
+mod cluster;
 
+use super::Config;
 use super::reader::Reader;
 use super::value::Value;
-use super::{Config, Mode};
 
 /// Notes every rule that the configuration breaks.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
     let mut rules = Rules { reader };
-    mode(config, &mut rules);
     edge(config, &mut rules);
     transport(config, &mut rules);
     auth::check(config, &mut rules);
+    cluster::check(config, &mut rules);
     telemetry(config, &mut rules);
     if config.timeline.keep_min > config.timeline.entries_max {
         rules.broken(
@@ -46,14 +47,6 @@ impl Rules<'_> {
             value.show().to_string()
         };
         self.reader.note(key, Some(shown), allowed);
-    }
-}
-
-fn mode(config: &Config, rules: &mut Rules<'_>) {
-    if config.mode == Mode::Cluster {
-        let missing = "this build has no backends for [redis], [kafka] and [archive] (PostgreSQL); \
-                       it runs as \"embedded\" only";
-        rules.broken("mode", &config.mode, &[], missing.to_owned());
     }
 }
 

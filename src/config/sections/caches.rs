@@ -1,7 +1,7 @@
 //! `[caches]`: how long what is read from the store is kept in memory.
 
 use crate::config::section::section;
-use crate::types::Span;
+use crate::types::{ByteSize, Span};
 
 section! {
     /// How long what is read from the store is kept in memory. A change is seen at once whatever
@@ -43,5 +43,12 @@ section! {
         /// Between two rounds in which the values of users who are here are read anew before they
         /// expire.
         warm_every: Span = Span::from_secs(240), in Span::from_secs(1) => Span::from_secs(86_400);
+        /// Whether the nodes of a cluster share what they read from the store, in Redis. Off, each
+        /// node reads for itself.
+        shared: bool = true;
+        /// How long a Redis shard may take to answer before the store is asked instead.
+        shared_answer_within: Span = Span::from_millis(100), in Span::from_millis(1) => Span::from_secs(10);
+        /// Shared values of more bytes are compressed. Small costs CPU, large costs memory of Redis.
+        compress_over: ByteSize = ByteSize::new(4 << 10), in ByteSize::new(0) => ByteSize::new(1 << 20);
     }
 }

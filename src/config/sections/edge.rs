@@ -17,6 +17,9 @@ section! {
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         /// Address for health, readiness and metrics. They need no token: keep it off the internet.
         operations: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081));
+        /// Address for the other nodes of a cluster; not opened in embedded mode. Keep it off the
+        /// internet: requests are authenticated, but not encrypted.
+        internal: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7946));
         /// Open client connections. At the limit new ones wait unaccepted, those that are open are
         /// not touched. Above what the process may open in descriptors it protects nothing.
         max_connections: usize = 50_000, in 1 => 10_000_000;

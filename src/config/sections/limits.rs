@@ -1,7 +1,7 @@
 //! `[limits]`: how often somebody may do something.
 
 use crate::config::section::section;
-use crate::types::Rate;
+use crate::types::{Rate, Span};
 
 section! {
     /// How often somebody may do something. A rate "30/1m" lets 30 pass at once and then one every
@@ -28,5 +28,8 @@ section! {
         /// Keys (a limit and a user or address) that are remembered at once, about 48 bytes each. A
         /// crowd beyond that makes the node forget some, which are then full again.
         keys_max: usize = 1_000_000, in 1_024 => 100_000_000;
+        /// Cluster mode: how long a shard may take to count. While it takes longer each node counts
+        /// alone, so a user has the limit once for each node. Every message waits for this answer.
+        answer_within: Span = Span::from_millis(200), in Span::from_millis(10) => Span::from_secs(5);
     }
 }

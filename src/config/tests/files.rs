@@ -96,7 +96,7 @@ pub(super) const FILES: &[(&str, &[&str])] = &[
     (
         "[drian]\nparting = '1s'",
         &[
-            "drian: unknown key; the file has mode, node, data, edge, transport, rooms, limits, presence, auth, eventlog, timeline, catalogue, archive, caches, telemetry, drain",
+            "drian: unknown key; the file has mode, node, data, edge, transport, rooms, limits, presence, auth, eventlog, timeline, catalogue, archive, caches, cluster, redis, kafka, postgres, telemetry, drain",
         ],
     ),
     (
@@ -107,7 +107,24 @@ pub(super) const FILES: &[(&str, &[&str])] = &[
     (
         "mode = 'cluster'",
         &[
-            r#"mode = "cluster": this build has no backends for [redis], [kafka] and [archive] (PostgreSQL); it runs as "embedded" only"#,
+            r#"cluster.secret = ***: must be set, at least 32 bytes, the same on every node (or cluster.secret_file)"#,
+            r#"redis.shards = ***: must name the shards, or redis.cluster a Redis Cluster, but not both"#,
+            r#"kafka.brokers = "": must name at least one broker, like "127.0.0.1:9092""#,
+            r#"postgres.url = ***: must be set, like "postgres://user@127.0.0.1/vestibule""#,
+        ],
+    ),
+    (
+        "[cluster]\nsecret = 'short'\nsecret_file = 'a'",
+        &[
+            r#"cluster.secret_file = "a": must not be set together with cluster.secret"#,
+            r#"cluster.secret = ***: must be at least 32 bytes"#,
+        ],
+    ),
+    (
+        "[cluster.emitter]\nenabled = true\nprefix = 'a b'",
+        &[
+            r#"cluster.emitter.prefix = "a b": must be a text without white space, like "socket.io""#,
+            r#"cluster.emitter.url = ***: must be set, because cluster.emitter.enabled is and embedded mode has no shards"#,
         ],
     ),
     (
