@@ -12,8 +12,9 @@ use super::queue::{Bounds, Pending, PendingCommit, PendingTrim, Queue};
 use super::recent::{Entry, Keep, Recent, Row};
 use super::sql::{self, Range};
 use super::topics::{TopicIndex, Topics};
-use super::{Append, Error, Options, Record, Request};
+use super::{Append, Error, Headers, Options, Record, Request};
 use crate::backend::sql::Database;
+use crate::backend::statement::Statement;
 use crate::types::Timestamp;
 
 /// A log in a SQLite file.
@@ -88,6 +89,19 @@ impl Log {
         Ok(Append(append))
     }
 
+    /// Takes the file's one place to write. After a failure something is written, too, because a full
+    /// disk refuses nothing else.
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        let text = match self.0.queue.is_failing() {
+            true => "UPDATE log_topic SET name = name WHERE id = (SELECT min(id) FROM log_topic)",
+            false => "SELECT 1",
+        };
+        let statement = Statement::new(text, []);
+        self.0.database.write(vec![statement]).await?;
+        self.0.queue.note(false);
+        Ok(())
+    }
+
     pub(super) fn commit(
         &self,
         commit: Commit,
@@ -126,6 +140,7 @@ impl Log {
                 key: stored.key,
                 value: stored.value,
                 at: stored.at,
+                headers: Headers::default(),
             };
             (
                 stored.row,

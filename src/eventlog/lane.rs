@@ -12,7 +12,7 @@ use super::queue::{Batch, Pending, Queue};
 use super::recent::{Entry, Row, Tops, slot};
 use super::sql::{self, NewRecord, Old};
 use super::topics::{Topic, TopicIndex};
-use super::{Appended, Error, Patience, Record, meter};
+use super::{Appended, Error, Headers, Patience, Record, meter};
 use crate::backend::sql as database;
 use crate::backend::writer::{Lane, Writing};
 use crate::types::Timestamp;
@@ -175,6 +175,7 @@ impl LogLane {
                 key,
                 value,
                 at,
+                headers: Headers::default(),
             };
             entries.push(Entry { topic, record });
         }
@@ -239,6 +240,7 @@ impl Lane for LogLane {
     }
 
     fn finish(&mut self, outcome: Result<(), Arc<database::Error>>) {
+        self.queue.note(outcome.is_err());
         match outcome {
             Ok(()) => self.durable(),
             Err(error) => self.failed(&error),

@@ -9,7 +9,7 @@ use super::core::Core;
 use super::groups::{Commit, Groups};
 use super::recent::{Entry, Keep, Recent, Tops, slot};
 use super::topics::Topics;
-use super::{Append, Appended, Error, Options, Record, Request};
+use super::{Append, Appended, Error, Headers, Options, Record, Request};
 use crate::types::Timestamp;
 
 /// A log in memory. Unbounded: for tests.
@@ -65,6 +65,7 @@ impl Log {
             key: Arc::from(request.key),
             value: request.value,
             at,
+            headers: Headers::default(),
         };
         self.0.core.recent.push([Entry { topic, record }]);
         drop(tail);

@@ -11,22 +11,32 @@
 //!
 //! Not here: what a record means (that is `events`), and when one is done (`delivery` says so).
 
+mod committing;
 mod consumer;
 mod core;
 mod dead_letters;
 mod disk;
+mod embedded;
 mod groups;
+mod headers;
+pub mod kafka;
 mod lane;
+mod letters;
+mod local;
 mod memory;
 mod meter;
 mod partition;
+mod polled;
+mod probe;
 mod queue;
 mod recent;
 mod replay;
 mod retention;
 mod sql;
+mod topic_name;
 mod topics;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,13 +46,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use self::core::Core;
-use crate::backend::sql as database;
+use self::embedded::Embedded;
+use crate::backend::{kafka as brokers, sql as database};
 use crate::types::{Kind, Timestamp};
 
-pub use consumer::{Committing, Consumer};
+pub use committing::Committing;
+pub use consumer::Consumer;
 pub use dead_letters::{Cause, DeadLetter, dead_letter_topic};
 pub use groups::Lag;
+pub use headers::Headers;
+pub use letters::{Letter, Letters, Outcome};
+pub use polled::{Assignment, Polled, Revocation};
 pub use replay::Replay;
 pub use retention::Retention;
 
@@ -62,6 +76,19 @@ pub struct Record {
     pub value: Bytes,
     /// When it was appended, by the log's clock, which never goes back.
     pub at: Timestamp,
+    /// What it carries beside that.
+    pub headers: Headers,
+}
+
+/// A topic as it has to be.
+#[derive(Debug, Clone)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// Its partitions, if it is made now.
+    pub partitions: u32,
+    /// How long its records are kept, if it is made now.
+    pub retention: Duration,
 }
 
 /// Where a record was put.
@@ -142,6 +169,18 @@ pub enum Error {
     /// The storage failed; what was asked was not done.
     #[error("the log could not be written or read")]
     Storage(#[source] Arc<database::Error>),
+    /// Kafka did not confirm in time. The record may still get in.
+    #[error("kafka does not confirm what is appended")]
+    Unreachable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Kafka, or the client of it, said no.
+    #[error(transparent)]
+    Kafka(Arc<brokers::Error>),
+    /// This backend has no use for it.
+    #[error("{0} is not for embedded mode")]
+    Unsupported(&'static str),
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
@@ -152,10 +191,13 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Overloaded { .. } | Self::Closed => Kind::Unavailable,
+            Self::Overloaded { .. } | Self::Unreachable { .. } | Self::Closed => Kind::Unavailable,
             Self::TooLarge { .. } => Kind::Client,
-            Self::Topic(_) | Self::Topics(_) | Self::Member(_) => Kind::Internal,
+            Self::Topic(_) | Self::Topics(_) | Self::Member(_) | Self::Unsupported(_) => {
+                Kind::Internal
+            }
             Self::Storage(cause) => cause.kind(),
+            Self::Kafka(cause) => cause.kind(),
         }
     }
 
@@ -163,8 +205,9 @@ impl Error {
     #[must_use]
     pub fn retry(&self) -> bool {
         match self {
-            Self::Overloaded { .. } => true,
+            Self::Overloaded { .. } | Self::Unreachable { .. } => true,
             Self::Storage(cause) => cause.retry(),
+            Self::Kafka(cause) => cause.retry(),
             _ => false,
         }
     }
@@ -173,7 +216,9 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded { retry_after, .. } | Self::Unreachable { retry_after } => {
+                Some(*retry_after)
+            }
             _ => self.retry().then_some(RETRY_AFTER_FAULT),
         }
     }
@@ -194,6 +239,12 @@ impl From<Arc<database::Error>> for Error {
     }
 }
 
+impl From<brokers::Error> for Error {
+    fn from(error: brokers::Error) -> Self {
+        Self::Kafka(Arc::new(error))
+    }
+}
+
 /// A full disk or a stolen lock rarely heals within less.
 const RETRY_AFTER_FAULT: Duration = Duration::from_secs(1);
 
@@ -204,6 +255,8 @@ pub enum EventLog {
     Memory(memory::Log),
     /// In the SQLite file of embedded mode.
     Sql(disk::Log),
+    /// In Kafka, shared by the nodes of a cluster.
+    Kafka(kafka::Log),
 }
 
 impl EventLog {
@@ -218,6 +271,41 @@ impl EventLog {
         Ok(Self::Sql(disk::Log::open(database, options).await?))
     }
 
+    /// The log in Kafka. Nothing is asked of the brokers yet: they may be away.
+    ///
+    /// # Errors
+    /// When the settings are not valid.
+    pub async fn kafka(options: kafka::Options) -> Result<Self, Error> {
+        Ok(Self::Kafka(kafka::Log::open(options)?))
+    }
+
+    /// Makes the topics that are missing, and checks those that are there. Existing topics keep the
+    /// partitions they have. An embedded log takes the partitions of its own options.
+    ///
+    /// # Errors
+    /// When a topic can not be made, or could never take a record.
+    pub async fn ensure_topics(&self, specs: &[TopicSpec]) -> Result<(), Error> {
+        match self.place() {
+            Ok(embedded) => {
+                let topics = &embedded.core().topics;
+                specs
+                    .iter()
+                    .try_for_each(|spec| topics.ensure(&spec.name).map(drop))
+            }
+            Err(log) => log.ensure_topics(specs).await,
+        }
+    }
+
+    /// Differs between topics of one name that were deleted and made again, when both were made by
+    /// [`ensure_topics`](Self::ensure_topics); else 0. Known once that was called for it.
+    #[must_use]
+    pub fn generation(&self, topic: &str) -> u32 {
+        match self {
+            Self::Memory(_) | Self::Sql(_) => 0,
+            Self::Kafka(log) => log.generation(topic),
+        }
+    }
+
     /// Appends a record. Records are enqueued in the order of the calls; the future resolves when
     /// the record is durable, or with an error when it was not written, and then the caller may
     /// append it again, after whatever came later. Dropping the future does not take the record back.
@@ -229,13 +317,15 @@ impl EventLog {
             topic,
             key,
             value,
+            headers: &[],
             patience: Patience::Refuse,
         })
     }
 
     /// Appends a record that must get in: when writing fails it keeps its place and is written
     /// again, for ever, so that what is durable is always a prefix of what was appended this way.
-    /// The future fails only when the log is closed. Such records have bounds of their own: a flood
+    /// The future fails only when the log is closed, or no broker would ever take the record (it is too
+    /// large for the topic). Such records have bounds of their own: a flood
     /// of appends does not keep them out.
     ///
     /// # Errors
@@ -245,6 +335,7 @@ impl EventLog {
             topic,
             key,
             value,
+            headers: &[],
             patience: Patience::Persist,
         })
     }
@@ -253,6 +344,7 @@ impl EventLog {
         let outcome = match self {
             Self::Memory(log) => log.append(request),
             Self::Sql(log) => log.append(request),
+            Self::Kafka(log) => log.append(request),
         };
         if outcome.is_err() {
             meter::refused();
@@ -263,7 +355,40 @@ impl EventLog {
     /// Becomes the member of a group that reads these topics, from where the group has committed;
     /// a new group begins at the oldest record.
     pub async fn consumer(&self, group: &str, topics: &[&str]) -> Result<Consumer, Error> {
-        Consumer::join(self.clone(), group, topics)
+        match self.place() {
+            Ok(embedded) => Consumer::join(embedded, group, topics),
+            Err(log) => Ok(Consumer::of(log.join(group, topics)?)),
+        }
+    }
+
+    /// Reads exactly these partitions, `(topic, partition, first offset)`, without being in a group: to
+    /// begin another member's work before the group has noticed that it is gone. Says first that they
+    /// are assigned. Commits of it do nothing.
+    ///
+    /// # Errors
+    /// In embedded mode, where there is no other member.
+    pub async fn assigned(&self, starts: &[(&str, u32, u64)]) -> Result<Consumer, Error> {
+        match self.place() {
+            Ok(_) => Err(Error::Unsupported("reading without a group")),
+            Err(log) => Ok(Consumer::of(log.assigned(starts)?)),
+        }
+    }
+
+    /// The first offset in each of these partitions of a topic that is not older than a time, or where
+    /// the partition ends, as `(partition, offset)`.
+    ///
+    /// # Errors
+    /// In embedded mode, where nobody has to go back to a time; when the brokers are away.
+    pub async fn offsets_at(
+        &self,
+        topic: &str,
+        partitions: &[u32],
+        at: Timestamp,
+    ) -> Result<Vec<(u32, u64)>, Error> {
+        match self.place() {
+            Ok(_) => Err(Error::Unsupported("looking up offsets by time")),
+            Err(log) => log.offsets_at(topic, partitions, at).await,
+        }
     }
 
     /// Reads a topic once, without being in a group: up to now, from `lookback` before the oldest
@@ -275,26 +400,63 @@ impl EventLog {
         groups: &[&str],
         lookback: Duration,
     ) -> Result<Replay, Error> {
-        Replay::start(self.clone(), topic, groups, lookback).await
+        match self.place() {
+            Ok(embedded) => Replay::start(embedded, topic, groups, lookback).await,
+            Err(log) => {
+                let from = (lookback, BTreeMap::new());
+                Ok(Replay::of(log.replay(topic, groups, from).await?))
+            }
+        }
     }
 
-    /// How far each group is behind, per partition of the topics it reads.
+    /// The same, but from behind these offsets in the partitions that they name.
+    ///
+    /// # Errors
+    /// In embedded mode, which reads in commit order; when the brokers are away.
+    pub async fn replay_after(
+        &self,
+        topic: &str,
+        groups: &[&str],
+        (lookback, after): (Duration, BTreeMap<u32, u64>),
+    ) -> Result<Replay, Error> {
+        match self.place() {
+            Ok(_) => Err(Error::Unsupported("reading from behind offsets")),
+            Err(log) => Ok(Replay::of(
+                log.replay(topic, groups, (lookback, after)).await?,
+            )),
+        }
+    }
+
+    /// How far each group is behind, per partition of the topics it reads. In Kafka: for the groups
+    /// that this process is a member of, the partitions it reads, as measured a moment ago.
     #[must_use]
     pub fn lag(&self) -> Vec<Lag> {
-        let core = self.core();
-        core.groups.lag(core)
+        match self.place() {
+            Ok(embedded) => embedded.core().groups.lag(embedded.core()),
+            Err(log) => log.lag(),
+        }
     }
 
-    /// What the group's last commit carried; `None` if it has not committed.
+    /// What the group's last commit carried; `None` if it has not committed. In Kafka each partition has
+    /// its own, which comes with its [`Assignment`]: always `None`.
     #[must_use]
     pub fn metadata(&self, group: &str) -> Option<String> {
-        self.core().groups.metadata(group)
+        self.place().ok()?.core().groups.metadata(group)
     }
 
-    fn core(&self) -> &Arc<Core> {
+    /// Takes no more appends, and waits until what was taken is durable and the members that were
+    /// dropped have left their groups, some seconds at most. An embedded log ends with its file.
+    pub async fn close(&self) {
+        if let Self::Kafka(log) = self {
+            log.close().await;
+        }
+    }
+
+    fn place(&self) -> Result<Embedded, &kafka::Log> {
         match self {
-            Self::Memory(log) => log.core(),
-            Self::Sql(log) => log.core(),
+            Self::Memory(log) => Ok(Embedded::Memory(log.clone())),
+            Self::Sql(log) => Ok(Embedded::Sql(log.clone())),
+            Self::Kafka(log) => Err(log),
         }
     }
 }
@@ -304,6 +466,7 @@ struct Request<'a> {
     topic: &'a str,
     key: &'a str,
     value: Bytes,
+    headers: &'a [(&'static str, Bytes)],
     patience: Patience,
 }
 

@@ -4,6 +4,7 @@
 //! is felt by senders and not by memory. Order is the order of the calls, under one short lock.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,8 @@ pub(super) struct Queue {
     bounds: Bounds,
     state: Mutex<State>,
     bell: Bell,
+    /// Whether what was written last could not be.
+    is_failing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl Queue {
             bounds,
             state: Mutex::new(state),
             bell,
+            is_failing: AtomicBool::new(false),
         }
     }
 
@@ -206,6 +210,15 @@ impl Queue {
             commits: std::mem::take(&mut state.commits),
             trim: state.trim.take(),
         }
+    }
+
+    /// How the last transaction ended.
+    pub(super) fn note(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Records are durable or refused: others may come.

@@ -186,6 +186,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::eventlog::Headers;
     use crate::types::Timestamp;
 
     fn entry(topic: TopicIndex, offset: u64) -> Entry {
@@ -196,6 +197,7 @@ mod tests {
             key: Arc::from("k"),
             value: Bytes::from_static(b"v"),
             at: Timestamp::default(),
+            headers: Headers::default(),
         };
         Entry { topic, record }
     }

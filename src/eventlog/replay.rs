@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use super::embedded::Embedded;
 use super::recent::{End, Entry, Look, Row};
 use super::sql::Range;
 use super::topics::TopicIndex;
-use super::{Error, EventLog, Record};
+use super::{Error, Record, kafka};
 use crate::types::Timestamp;
 
 /// A place in commit order, and which topics are read from there.
 #[derive(Debug)]
 pub(super) struct Scan {
-    pub(super) log: EventLog,
+    pub(super) log: Embedded,
     pub(super) topics: Vec<TopicIndex>,
     /// The next row to look at.
     pub(super) row: Row,
@@ -25,7 +26,7 @@ impl Scan {
         let (found, next) = match self.log.core().recent.look(self.row, max, wanted) {
             Look::Found(found, next) => (found, next),
             Look::Older(to) => match &self.log {
-                EventLog::Sql(log) => {
+                Embedded::Sql(log) => {
                     log.read(
                         &self.topics,
                         Range {
@@ -37,7 +38,7 @@ impl Scan {
                     .await?
                 }
                 // Memory keeps everything, from row 1.
-                EventLog::Memory(_) => (Vec::new(), to),
+                Embedded::Memory(_) => (Vec::new(), to),
             },
         };
         self.row = next;
@@ -51,7 +52,7 @@ impl Scan {
         offset: u64,
     ) -> Result<Row, Error> {
         let End { next, .. } = *self.log.core().recent.end().borrow();
-        if let EventLog::Sql(log) = &self.log {
+        if let Embedded::Sql(log) = &self.log {
             return Ok(log.find((topic, partition), offset).await?.unwrap_or(next));
         }
         let Look::Found(found, _) = self.log.core().recent.look(1, usize::MAX, |t| t == topic)
@@ -69,8 +70,8 @@ impl Scan {
     /// The first record of any topic from a row on.
     async fn first_from(&self, row: Row) -> Result<Option<(Row, Timestamp)>, Error> {
         match &self.log {
-            EventLog::Sql(log) => log.first_from(row).await,
-            EventLog::Memory(log) => {
+            Embedded::Sql(log) => log.first_from(row).await,
+            Embedded::Memory(log) => {
                 let Look::Found(found, _) = log.core().recent.look(row.max(1), 1, |_| true) else {
                     return Ok(None);
                 };
@@ -96,14 +97,21 @@ impl Scan {
 
 /// One reading of a topic, up to where the log ended when it was begun.
 #[derive(Debug)]
-pub struct Replay {
-    scan: Scan,
-    end: Row,
+pub struct Replay(Source);
+
+#[derive(Debug)]
+enum Source {
+    Local { scan: Scan, end: Row },
+    Kafka(kafka::Replay),
 }
 
 impl Replay {
+    pub(super) const fn of(replay: kafka::Replay) -> Self {
+        Self(Source::Kafka(replay))
+    }
+
     pub(super) async fn start(
-        log: EventLog,
+        log: Embedded,
         topic: &str,
         groups: &[&str],
         lookback: Duration,
@@ -130,15 +138,18 @@ impl Replay {
             let from = Timestamp::from_millis(at.as_millis().saturating_sub(lookback_ms));
             scan.row = scan.row_at(from, low).await?;
         }
-        Ok(Self { scan, end })
+        Ok(Self(Source::Local { scan, end }))
     }
 
     /// The next records, at most `max`; none when all have been read.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Record>, Error> {
-        while self.scan.row < self.end {
-            let found = self.scan.step(max).await?;
+        let (scan, end) = match &mut self.0 {
+            Source::Local { scan, end } => (scan, *end),
+            Source::Kafka(replay) => return replay.next(max).await,
+        };
+        while scan.row < end {
+            let found = scan.step(max).await?;
             if !found.is_empty() {
-                let end = self.end;
                 let found = found.into_iter().filter(|(row, _)| *row < end);
                 return Ok(found.map(|(_, entry)| entry.record).collect());
             }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::Error;
+use super::topic_name::TOPICS_MAX;
+use super::{Error, topic_name};
 
 /// A topic's number in this log, dense from 0.
 pub(super) type TopicIndex = usize;
@@ -55,13 +56,7 @@ impl Topics {
             return Ok((*index, known.list[*index].partitions));
         }
         drop(known);
-        let fits = (1..=NAME_BYTES_MAX).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !fits {
-            return Err(Error::Topic(name.chars().take(64).collect()));
-        }
+        topic_name::check(name)?;
         let mut inner = self.write();
         if let Some(index) = inner.by_name.get(name) {
             return Ok((*index, inner.list[*index].partitions));
@@ -104,9 +99,3 @@ impl Topics {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Kafka's limit.
-const NAME_BYTES_MAX: usize = 249;
-
-/// Far above any catalogue, far below what would cost memory.
-const TOPICS_MAX: usize = 1_024;
