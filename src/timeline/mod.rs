@@ -126,6 +126,30 @@ pub enum Outcome {
     },
 }
 
+/// An entry whose record in topic `timeline` is durable.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// The partition and offset of its record.
+    pub record: Option<(u32, u64)>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It may be trimmed now, and its source may be committed.
+    Done,
+    /// The shard is in another epoch, and may have lost the entry: its record in the log is not done.
+    Stale {
+        /// The shard's epoch.
+        epoch: Epoch,
+    },
+}
+
+/// A room and the place of its last event.
+pub type RoomTop = (RoomName, Position);
+
 /// A stretch of a room.
 #[derive(Debug, Clone)]
 pub struct Range {
@@ -193,25 +217,62 @@ impl Timeline {
     /// Checked in this order: moved, stale, duplicate, gap, duplicate id. Not cancel-safe in the
     /// sense that a dropped call may have taken effect; repeating it is.
     pub async fn apply(&self, apply: Apply) -> Result<Outcome, Error> {
+        let shard = self.shard_of(&apply.room);
+        let mut outcomes = self.apply_all(shard, vec![apply]).await;
+        outcomes.pop().unwrap_or(Err(Error::Unavailable { shard }))
+    }
+
+    /// Gives records of one shard their places, in this order; one answer for each. Every apply goes to
+    /// `shard`, whatever the ring says of its room.
+    pub async fn apply_all(
+        &self,
+        shard: ShardId,
+        applies: Vec<Apply>,
+    ) -> Vec<Result<Outcome, Error>> {
         match self {
-            Self::Memory(timeline) => Ok(timeline.apply(apply)),
-            Self::Redis(timeline) => timeline.apply(apply).await,
+            Self::Memory(timeline) => applies
+                .into_iter()
+                .map(|apply| Ok(timeline.apply(apply)))
+                .collect(),
+            Self::Redis(timeline) => timeline.apply_all(shard, applies).await,
         }
     }
 
-    /// Notes that the record of an entry in topic `timeline` is durable: it may be trimmed now.
-    pub async fn settled(
+    /// Notes that entries of one shard are durable in topic `timeline`: they may be trimmed now. One
+    /// answer for each.
+    pub async fn settle_all(
         &self,
-        room: &RoomName,
-        source: &Source,
-        offset: u64,
-    ) -> Result<(), Error> {
+        shard: ShardId,
+        settles: &[Settle],
+    ) -> Vec<Result<Settlement, Error>> {
         match self {
-            Self::Memory(timeline) => {
-                timeline.settled(room, source, offset);
-                Ok(())
-            }
-            Self::Redis(timeline) => timeline.settled(room, source, offset).await,
+            Self::Memory(timeline) => settles
+                .iter()
+                .map(|Settle { entry, .. }| {
+                    timeline.settled(&entry.room, &entry.source, entry.offset);
+                    Ok(Settlement::Done)
+                })
+                .collect(),
+            Self::Redis(timeline) => timeline.settle_all(shard, settles).await,
+        }
+    }
+
+    /// [`settle_all`](Self::settle_all) for one entry.
+    pub async fn settle(&self, entry: &Arc<Entry>) -> Result<Settlement, Error> {
+        let shard = entry.shard;
+        let settle = Settle {
+            entry: Arc::clone(entry),
+            record: None,
+        };
+        let mut answers = self.settle_all(shard, &[settle]).await;
+        answers.pop().unwrap_or(Err(Error::Unavailable { shard }))
+    }
+
+    /// Whether as many replicas of a shard as are asked for have what was applied and settled before.
+    pub async fn gate(&self, shard: ShardId) -> Result<bool, Error> {
+        match self {
+            Self::Memory(_) => Ok(true),
+            Self::Redis(timeline) => timeline.gate(shard).await,
         }
     }
 
@@ -238,6 +299,52 @@ impl Timeline {
             Self::Memory(timeline) => Ok(timeline.top(room)),
             Self::Redis(timeline) => timeline.top(room).await,
         }
+    }
+
+    /// The same for many rooms of one shard.
+    pub async fn tops(&self, shard: ShardId, rooms: &[RoomName]) -> Result<Vec<Position>, Error> {
+        match self {
+            Self::Memory(timeline) => Ok(rooms.iter().map(|room| timeline.top(room)).collect()),
+            Self::Redis(timeline) => timeline.tops(shard, rooms).await,
+        }
+    }
+
+    /// The shards that may be away, with their names; none in this process.
+    #[must_use]
+    pub fn shards(&self) -> Vec<(ShardId, String)> {
+        match self {
+            Self::Memory(_) => Vec::new(),
+            Self::Redis(timeline) => timeline
+                .shards()
+                .map(|shard| (shard, timeline.name(shard).to_owned()))
+                .collect(),
+        }
+    }
+
+    /// A shard's name, where shards may be away.
+    #[must_use]
+    pub fn shard_name(&self, shard: ShardId) -> Option<&str> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(timeline) => Some(timeline.name(shard)),
+        }
+    }
+
+    /// Asks whether a shard gives records their places.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn probe(&self, shard: ShardId) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(timeline) => timeline.probe(shard).await,
+        }
+    }
+
+    /// Whether what is applied is published by the shard itself, over a network, and not by the caller.
+    #[must_use]
+    pub const fn publishes(&self) -> bool {
+        matches!(self, Self::Redis(_))
     }
 
     /// The epoch a shard is in.

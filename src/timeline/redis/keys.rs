@@ -18,6 +18,10 @@ impl Keys {
         format!("{}:s", self.0)
     }
 
+    pub(super) fn raise(&self) -> String {
+        format!("{}:raise", self.0)
+    }
+
     pub(super) fn meta(&self, room: &RoomName) -> String {
         format!("{}:m:{room}", self.0)
     }

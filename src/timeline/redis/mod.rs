@@ -7,27 +7,33 @@
 //! Not here: hearing what is published (the bus), and bringing back what a shard lost.
 
 mod keys;
+mod raise;
 mod reply;
 mod shard;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use crate::backend::redis as server;
 use crate::placement::{Ring, RingError, Target};
-use crate::timeline::entry::Source;
-use crate::timeline::{Apply, Error, Limits, Outcome, Range};
+use crate::timeline::{Apply, Error, Limits, Outcome, Range, Settle, Settlement};
 use crate::types::{Epoch, Position, RoomName, ShardId, ShardPosition};
 use shard::Shard;
 
-/// One shard: its name on the ring, its share, its server.
-#[derive(Debug, Clone)]
-pub struct ShardOptions {
-    /// Decides which rooms are on it; never changes.
-    pub name: String,
-    /// Its share of the rooms.
-    pub weight: u32,
-    /// Where it is.
-    pub server: server::Options,
+pub use raise::Raise;
+pub use server::ShardOptions;
+
+/// How timelines are kept.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How much.
+    pub limits: Limits,
+    /// Whether somebody calls [`Timeline::begin_raise`] when [`Timeline::raise_needed`] says so. If not,
+    /// a shard whose server is another process begins its next epoch with what it has.
+    pub is_raised: bool,
+    /// Replicas of each shard that must have an entry before it counts as settled.
+    pub replicas: u32,
 }
 
 /// Timelines on shards. Cheap to clone.
@@ -38,6 +44,7 @@ pub struct Timeline(Arc<Inner>);
 struct Inner {
     ring: Ring,
     shards: Vec<Shard>,
+    needs_raise: Arc<Notify>,
 }
 
 impl Timeline {
@@ -46,7 +53,7 @@ impl Timeline {
     ///
     /// # Errors
     /// When the shards cannot share a ring.
-    pub async fn open(shards: Vec<ShardOptions>, limits: Limits) -> Result<Self, RingError> {
+    pub async fn open(shards: Vec<ShardOptions>, options: Options) -> Result<Self, RingError> {
         let numbered = || (0..).map(ShardId).zip(&shards);
         let targets: Vec<Target> = numbered()
             .map(|(id, shard)| Target {
@@ -56,28 +63,72 @@ impl Timeline {
             })
             .collect();
         let ring = Ring::new(&targets)?;
+        let needs_raise = Arc::new(Notify::new());
         let shards: Vec<Shard> = numbered()
-            .map(|(id, shard)| Shard::new(id, shard.server.clone(), limits))
+            .map(|(id, shard)| Shard::new((id, shard), &options, Arc::clone(&needs_raise)))
             .collect();
-        for shard in &shards {
+        // Whoever raises epochs is not at work yet.
+        for shard in shards.iter().filter(|_| !options.is_raised) {
             if let Err(error) = shard.enter().await {
                 tracing::warn!(%error, "a shard does not answer; its rooms wait until it does");
             }
         }
-        Ok(Self(Arc::new(Inner { ring, shards })))
+        Ok(Self(Arc::new(Inner {
+            ring,
+            shards,
+            needs_raise,
+        })))
     }
 
-    pub(super) async fn apply(&self, apply: Apply) -> Result<Outcome, Error> {
-        self.of(&apply.room).apply(apply).await
-    }
-
-    pub(super) async fn settled(
+    pub(super) async fn apply_all(
         &self,
-        room: &RoomName,
-        source: &Source,
-        offset: u64,
-    ) -> Result<(), Error> {
-        self.of(room).settled(room, (source, offset)).await
+        shard: ShardId,
+        applies: Vec<Apply>,
+    ) -> Vec<Result<Outcome, Error>> {
+        self.shard(shard).apply_all(applies).await
+    }
+
+    pub(super) async fn settle_all(
+        &self,
+        shard: ShardId,
+        settles: &[Settle],
+    ) -> Vec<Result<Settlement, Error>> {
+        self.shard(shard).settle_all(settles).await
+    }
+
+    pub(super) async fn gate(&self, shard: ShardId) -> Result<bool, Error> {
+        self.shard(shard).gate().await
+    }
+
+    /// All shards.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.0.shards.iter().map(|shard| shard.id)
+    }
+
+    /// A shard's name on the ring.
+    #[must_use]
+    pub fn name(&self, shard: ShardId) -> &str {
+        &self.shard(shard).name
+    }
+
+    /// Whether a room is on a shard.
+    #[must_use]
+    pub fn is_on(&self, room: &RoomName, shard: ShardId) -> bool {
+        self.shard_of(room) == shard
+    }
+
+    /// Whether a shard was there when it was asked last.
+    #[must_use]
+    pub fn is_reachable(&self, shard: ShardId) -> bool {
+        self.shard(shard).is_entered()
+    }
+
+    /// Enters a shard that is not entered, to see whether it is there.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn probe(&self, shard: ShardId) -> Result<(), Error> {
+        self.shard(shard).probe().await
     }
 
     pub(super) async fn range(
@@ -92,6 +143,14 @@ impl Timeline {
 
     pub(super) async fn top(&self, room: &RoomName) -> Result<Position, Error> {
         self.of(room).room_top(room).await
+    }
+
+    pub(super) async fn tops(
+        &self,
+        shard: ShardId,
+        rooms: &[RoomName],
+    ) -> Result<Vec<Position>, Error> {
+        self.shard(shard).room_tops(rooms).await
     }
 
     pub(super) fn epoch(&self, shard: ShardId) -> Epoch {

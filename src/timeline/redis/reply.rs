@@ -92,10 +92,14 @@ pub(super) fn range(
                 epoch: Epoch(number(parts.get(3))?),
                 seq: Seq(number(parts.get(4))?),
             },
-            shard: Some(ShardPosition {
-                epoch: Epoch(number(parts.get(3))?),
-                shard_seq: ShardSeq(number(parts.get(5))?),
-            }),
+            shard: match optional(5)? {
+                // A room that was put back without its entries.
+                None => None,
+                Some(_) => Some(ShardPosition {
+                    epoch: Epoch(number(parts.get(3))?),
+                    shard_seq: ShardSeq(number(parts.get(5))?),
+                }),
+            },
         }),
     };
     let kept = Kept {

@@ -2,7 +2,9 @@
 -- The order of rooms, on one shard (DESIGN: the script is the point that orders a room).
 --
 -- Keys of a shard share one hash tag, so that in a Redis Cluster they share a slot:
---   {tag}:s           hash    the shard: e epoch, q last shard_seq, run its server's run id, end:E last shard_seq of epoch E
+--   {tag}:s           hash    the shard: e epoch, q last shard_seq, run its server's run id, name, end:E last shard_seq of
+--                             epoch E, tl:P highest offset in partition P of topic `timeline` that was settled
+--   {tag}:raise       string  who raises the epoch now
 --   {tag}:m:ROOM      hash    the room: e, n its top; mv ring version since when it is elsewhere; p:SOURCE last offset
 --                             applied; te, tn, tq, the latest that was trimmed; x newest record time. No TTL.
 --   {tag}:t:ROOM      stream  entries, id EPOCH-SEQ, fields q shard_seq, s source, o offset, i id, a time, p payload
@@ -56,7 +58,7 @@ end
 
 -- KEYS: shard, meta, stream, open, dedup of this window, of the one before, of the one after
 -- ARGS: epoch, ring version, source, offset, prev or '', event id, record time, payload, channel, room,
---       entries_max, keep_min, ttl, window
+--       entries_max, keep_min, ttl, window, how to publish: PUBLISH, or SPUBLISH in a Redis Cluster
 local function apply(keys, args)
   local epoch, source, offset, prev, id = args[1], args[3], args[4], args[5], args[6]
   local at, payload = tonumber(args[7]), args[8]
@@ -91,19 +93,27 @@ local function apply(keys, args)
   redis.call('PEXPIRE', keys[5], 3 * tonumber(args[14]))
   local limits = { entries_max = tonumber(args[11]), keep_min = tonumber(args[12]), ttl = tonumber(args[13]) }
   trim({ meta = meta, stream = stream, open = open }, limits, newest)
-  redis.call('PUBLISH', args[9], table.concat({ 'E', place, shard_seq, args[10], id, payload }, '\n'))
+  redis.call(args[15], args[9], table.concat({ 'E', place, shard_seq, args[10], id, payload }, '\n'))
   return { 'OK', place, tostring(shard_seq) }
 end
 
--- KEYS: meta, stream, open. ARGS: source, offset, entries_max, keep_min, ttl
+-- KEYS: shard, meta, stream, open. ARGS: epoch of the entry, source, offset, entries_max, keep_min, ttl, the partition
+-- and offset of its record in topic `timeline`, or ''
 local function settled(keys, args)
-  if redis.call('HDEL', keys[3], args[1] .. ':' .. args[2]) == 0 then return 0 end
-  local newest = tonumber(redis.call('HGET', keys[1], 'x') or '0')
-  local limits = { entries_max = tonumber(args[3]), keep_min = tonumber(args[4]), ttl = tonumber(args[5]) }
-  trim({ meta = keys[1], stream = keys[2], open = keys[3] }, limits, newest)
+  -- In another epoch the entry may be lost: its record must not count as done.
+  local now = redis.call('HGET', keys[1], 'e')
+  if now ~= args[1] then return { 'STALE', now or '0' } end
+  if args[7] ~= '' then
+    local known = tonumber(redis.call('HGET', keys[1], 'tl:' .. args[7]) or '-1')
+    if tonumber(args[8]) > known then redis.call('HSET', keys[1], 'tl:' .. args[7], args[8]) end
+  end
+  if redis.call('HDEL', keys[4], args[2] .. ':' .. args[3]) == 0 then return { 'OK' } end
+  local newest = tonumber(redis.call('HGET', keys[2], 'x') or '0')
+  local limits = { entries_max = tonumber(args[4]), keep_min = tonumber(args[5]), ttl = tonumber(args[6]) }
+  trim({ meta = keys[2], stream = keys[3], open = keys[4] }, limits, newest)
   -- A room that is quiet for that long keeps nothing; what is not settled does not expire.
-  if redis.call('HLEN', keys[3]) == 0 then redis.call('PEXPIRE', keys[2], args[5]) end
-  return 1
+  if redis.call('HLEN', keys[4]) == 0 then redis.call('PEXPIRE', keys[3], args[6]) end
+  return { 'OK' }
 end
 
 -- KEYS: shard, meta, stream. ARGS: after's epoch and seq, limit, up_to's epoch and shard_seq
@@ -162,15 +172,98 @@ local function range(keys, args)
     first and first[1] or '', is_kept, last_id or '', more, entries }
 end
 
--- Begins an epoch if the server is another process than before, and tells where the shard stands.
--- KEYS: shard. ARGS: run id, the highest epoch that was heard of: a shard that lost everything begins above it
-local function enter(keys, args)
-  local shard = redis.call('HMGET', keys[1], 'e', 'q', 'run')
-  if shard[3] == args[1] and tonumber(shard[1]) >= tonumber(args[2]) then return { shard[1], shard[2] or '0', 0 } end
+-- Where the shard stands, if its server is the process that it knows.
+-- KEYS: shard. ARGS: run id, the shard's name, the highest epoch that was heard of
+local function look(keys, args)
+  local shard = redis.call('HMGET', keys[1], 'e', 'q', 'run', 'name')
+  if shard[4] and shard[4] ~= args[2] then return { 'OTHER', shard[4] } end
+  if shard[3] == args[1] and tonumber(shard[1]) >= tonumber(args[3]) then
+    return { 'CURRENT', shard[1], shard[2] or '0' }
+  end
+  return { 'RAISE' }
+end
+
+-- The server is another process than the shard knows: it may have lost what was written last. One caller at a time
+-- puts that back and then begins the next epoch; until then nothing is applied.
+-- KEYS: shard, raise. ARGS: run id, name, the highest epoch that was heard of, token, ms
+local function raise_begin(keys, args)
+  local found = look({ keys[1] }, args)
+  if found[1] ~= 'RAISE' then return found end
+  local holder = redis.call('GET', keys[2])
+  if holder and holder ~= args[4] then return { 'BUSY' } end
+  redis.call('SET', keys[2], args[4], 'PX', args[5])
+  local answer = { 'YOURS', '0', '0' }
+  local fields = redis.call('HGETALL', keys[1])
+  for i = 1, #fields, 2 do
+    if fields[i] == 'e' then answer[2] = fields[i + 1] end
+    if fields[i] == 'q' then answer[3] = fields[i + 1] end
+    local partition = string.match(fields[i], '^tl:(%d+)$')
+    if partition then
+      answer[#answer + 1] = partition
+      answer[#answer + 1] = fields[i + 1]
+    end
+  end
+  -- Who applied in the old epoch on a connection that outlived it must not go on.
+  redis.call('HDEL', keys[1], 'run')
+  return answer
+end
+
+-- Puts a settled entry back that the server does not have. In order of the room's places.
+-- KEYS: raise, meta, stream, dedup of its window. ARGS: token, ms, epoch, seq, shard_seq, source, offset, id, record time,
+-- payload, entries_max, window
+local function restore(keys, args)
+  if redis.call('GET', keys[1]) ~= args[1] then return { 'LOST' } end
+  redis.call('PEXPIRE', keys[1], args[2])
+  local meta, stream, source = keys[2], keys[3], args[6]
+  local room = redis.call('HMGET', meta, 'n', 'p:' .. source, 'x')
+  if tonumber(room[2] or '-1') < tonumber(args[7]) then redis.call('HSET', meta, 'p:' .. source, args[7]) end
+  local place = args[3] .. '-' .. args[4]
+  redis.call('HSET', keys[4], args[8], place .. '@' .. args[9])
+  redis.call('PEXPIRE', keys[4], 3 * tonumber(args[12]))
+  local top, seq = tonumber(room[1] or '0'), tonumber(args[4])
+  if seq <= top then return { 'OK' } end
+  if seq > top + 1 then
+    -- What is between is not here: what is kept begins with this one.
+    redis.call('DEL', stream)
+    redis.call('HSET', meta, 'te', args[3], 'tn', string.format('%.0f', seq - 1), 'tq',
+      string.format('%.0f', math.max(tonumber(args[5]) - 1, 0)))
+  end
+  local newest = math.max(tonumber(args[9]), tonumber(room[3] or args[9]))
+  redis.call('XADD', stream, place, 'q', args[5], 's', source, 'o', args[7], 'i', args[8], 'a', args[9], 'p', args[10])
+  redis.call('HSET', meta, 'e', args[3], 'n', args[4], 'x', string.format('%.0f', newest))
+  local limits = { entries_max = tonumber(args[11]), keep_min = tonumber(args[11]), ttl = 0 }
+  trim({ meta = meta, stream = stream, open = stream .. ':none' }, limits, newest)
+  return { 'OK' }
+end
+
+-- A room goes on above this place, though what is before it is not here. KEYS: raise, meta, stream. ARGS: token, ms, epoch, seq
+local function restore_top(keys, args)
+  if redis.call('GET', keys[1]) ~= args[1] then return { 'LOST' } end
+  redis.call('PEXPIRE', keys[1], args[2])
+  local top = tonumber(redis.call('HGET', keys[2], 'n') or '0')
+  if tonumber(args[4]) > top then
+    redis.call('DEL', keys[3])
+    redis.call('HSET', keys[2], 'e', args[3], 'n', args[4], 'te', args[3], 'tn', args[4], 'tq', '')
+  end
+  return { 'OK' }
+end
+
+-- Begins the next epoch. KEYS: shard, raise. ARGS: token, run id, name, the highest epoch that was heard of, then pairs of
+-- an epoch and the last shard_seq that was put back of it
+local function raise_end(keys, args)
+  if redis.call('GET', keys[2]) ~= args[1] then return { 'LOST' } end
+  local shard = redis.call('HMGET', keys[1], 'e', 'q')
+  local highest = math.max(tonumber(shard[1] or '0'), tonumber(args[4]))
   if shard[1] then redis.call('HSET', keys[1], 'end:' .. shard[1], shard[2] or '0') end
-  local epoch = string.format('%.0f', math.max(tonumber(shard[1] or '0'), tonumber(args[2])) + 1)
-  redis.call('HSET', keys[1], 'e', epoch, 'q', '0', 'run', args[1])
-  return { epoch, '0', 1 }
+  for i = 5, #args, 2 do
+    local known = tonumber(redis.call('HGET', keys[1], 'end:' .. args[i]) or '0')
+    if tonumber(args[i + 1]) > known then redis.call('HSET', keys[1], 'end:' .. args[i], args[i + 1]) end
+    highest = math.max(highest, tonumber(args[i]))
+  end
+  local epoch = string.format('%.0f', highest + 1)
+  redis.call('HSET', keys[1], 'e', epoch, 'q', '0', 'run', args[2], 'name', args[3])
+  redis.call('DEL', keys[2])
+  return { 'OK', epoch }
 end
 
 -- Nothing sequences the room here any more for callers with an older ring. KEYS: meta. ARGS: ring version
@@ -182,5 +275,9 @@ end
 redis.register_function('vb1_apply', apply)
 redis.register_function('vb1_settled', settled)
 redis.register_function { function_name = 'vb1_range', callback = range, flags = { 'no-writes' } }
-redis.register_function('vb1_enter', enter)
+redis.register_function { function_name = 'vb1_stand', callback = look, flags = { 'no-writes' } }
+redis.register_function('vb1_raise_begin', raise_begin)
+redis.register_function('vb1_restore', restore)
+redis.register_function('vb1_restore_top', restore_top)
+redis.register_function('vb1_raise_end', raise_end)
 redis.register_function('vb1_tombstone', tombstone)
