@@ -6,9 +6,9 @@
 //! a join exact: subscribe, tick, and what is not after the tick's position and was not heard is in
 //! the timeline.
 //!
-//! Entries are never dropped: a full worker holds the publisher back. Ephemeral events are dropped
-//! instead. What a bus over a network loses it announces with [`Delivery::Interrupted`]. Control words
-//! go to every worker, whatever it subscribed to; one that cannot take more of them is told to look
+//! In one process entries are never dropped: a full worker holds the publisher back. A bus over a network
+//! cannot do that; what it loses, also because a worker was full, it announces with
+//! [`Delivery::Interrupted`]. Ephemeral events are dropped when a worker is busy. Control words go to every worker, whatever it subscribed to; one that cannot take more of them is told to look
 //! everything up again.
 //!
 //! Not here: encoding, sockets, and finding out what was missed (the fan-out's).
@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::cluster::control::Control;
 use crate::cluster::memory;
+use crate::cluster::redis as shards;
 use crate::telemetry::metrics;
 use crate::types::{EventId, Position, RoomName, ShardId, ShardPosition, SocketId};
 
@@ -83,6 +84,8 @@ pub enum Delivery {
 pub enum Bus {
     /// Between the workers of this process.
     Memory(memory::Bus),
+    /// Between nodes, over Redis shards.
+    Redis(shards::Bus),
 }
 
 /// How a worker says what it wants to hear. Its calls never wait.
@@ -90,6 +93,8 @@ pub enum Bus {
 pub enum Port {
     /// Of a [`Bus::Memory`].
     Memory(memory::Port),
+    /// Of a [`Bus::Redis`].
+    Redis(shards::Port),
 }
 
 /// What a worker hears. Dropping it detaches the worker.
@@ -97,6 +102,8 @@ pub enum Port {
 pub enum Stream {
     /// Of a [`Bus::Memory`].
     Memory(memory::Stream),
+    /// Of a [`Bus::Redis`].
+    Redis(shards::Stream),
 }
 
 impl Bus {
@@ -106,11 +113,20 @@ impl Bus {
         Self::Memory(memory::Bus::default())
     }
 
+    /// A bus between nodes, over Redis shards. Its connections are made in the background, and again
+    /// when they break; must be called inside a runtime that outlives it.
+    #[must_use]
+    pub fn redis(options: shards::Options) -> Self {
+        Self::Redis(shards::Bus::new(options))
+    }
+
     /// At start, before anything is published: what the shard's timeline already holds, so that the
     /// first tick carries it.
     pub fn begin(&self, shard: ShardId, at: ShardPosition) {
         match self {
             Self::Memory(bus) => bus.begin(shard, at),
+            // The shard itself knows.
+            Self::Redis(_) => {}
         }
     }
 
@@ -122,33 +138,50 @@ impl Bus {
                 let (port, stream) = bus.attach(capacity);
                 (Port::Memory(port), Stream::Memory(stream))
             }
+            Self::Redis(bus) => {
+                let (port, stream) = bus.attach(capacity);
+                (Port::Redis(port), Stream::Redis(stream))
+            }
         }
     }
 
-    /// Hands an entry to every worker that subscribed to its room, in call order per shard.
+    /// Hands an entry to every worker that subscribed to its room, in call order per shard. A timeline on
+    /// Redis does this itself.
     ///
-    /// Waits while one of them is full; a worker that is gone holds nobody back. Cancel-safe: when
-    /// dropped before it is done, nobody has the entry, and it may be published again.
+    /// In one process it waits while one of them is full; a worker that is gone holds nobody back.
+    /// Cancel-safe: when dropped before it is done, nobody has the entry, and it may be published again.
     pub async fn publish(&self, entry: Publication) {
         match self {
             Self::Memory(bus) => bus.publish(entry).await,
+            Self::Redis(bus) => bus.publish(&entry).await,
         }
     }
 
     /// Hands an ephemeral event to every worker that subscribed to its room and has room for it;
-    /// never waits. Answers how many workers did not get it.
+    /// never waits. Answers how many workers are known not to get it, or 1 when it could not be sent to
+    /// the others.
     pub fn publish_ephemeral(&self, event: Arc<Ephemeral>) -> usize {
         match self {
             Self::Memory(bus) => bus.publish_ephemeral(&event),
+            Self::Redis(bus) => bus.publish_ephemeral(&event),
         }
     }
 
-    /// Tells every worker of every node; never waits. A worker has as many words open as it has
+    /// The same for the workers of this node alone.
+    pub fn publish_here(&self, event: &Arc<Ephemeral>) -> usize {
+        match self {
+            Self::Memory(bus) => bus.publish_ephemeral(event),
+            Self::Redis(bus) => bus.publish_here(event),
+        }
+    }
+
+    /// Tells every worker of every node, those of this one first; never waits. A worker has as many words open as it has
     /// deliveries; what it cannot take any more it hears of as [`Control::Recheck`]. Answers how
-    /// many workers that befell.
+    /// many workers of this node that befell.
     pub fn control(&self, control: Control) -> usize {
         let behind = match self {
             Self::Memory(bus) => bus.control(&Arc::new(control)),
+            Self::Redis(bus) => bus.control(&Arc::new(control)),
         };
         if behind > 0 {
             metrics::BUS_CONTROL_LOST.add(u64::try_from(behind).unwrap_or(u64::MAX));
@@ -160,6 +193,7 @@ impl Bus {
     pub fn close(&self) {
         match self {
             Self::Memory(bus) => bus.close(),
+            Self::Redis(bus) => bus.close(),
         }
     }
 }
@@ -169,6 +203,7 @@ impl Port {
     pub fn subscribe(&self, room: &RoomName) {
         match self {
             Self::Memory(port) => port.subscribe(room),
+            Self::Redis(port) => port.subscribe(room),
         }
     }
 
@@ -176,6 +211,7 @@ impl Port {
     pub fn unsubscribe(&self, room: &RoomName) {
         match self {
             Self::Memory(port) => port.unsubscribe(room),
+            Self::Redis(port) => port.unsubscribe(room),
         }
     }
 
@@ -184,6 +220,7 @@ impl Port {
     pub fn tick(&self, shard: ShardId, token: u64) {
         match self {
             Self::Memory(port) => port.tick(shard, token),
+            Self::Redis(port) => port.tick(shard, token),
         }
     }
 }
@@ -194,6 +231,7 @@ impl Stream {
     pub async fn recv(&mut self) -> Option<Delivery> {
         match self {
             Self::Memory(stream) => stream.recv().await,
+            Self::Redis(stream) => stream.recv().await,
         }
     }
 
@@ -201,6 +239,7 @@ impl Stream {
     pub fn try_recv(&mut self) -> Option<Delivery> {
         match self {
             Self::Memory(stream) => stream.try_recv(),
+            Self::Redis(stream) => stream.try_recv(),
         }
     }
 }

@@ -2,12 +2,16 @@
 //! forget. Whatever must hold is in the store. A worker that could not be told everything is told
 //! [`Control::Recheck`] in its place, and looks it up there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::types::{RoomName, UserId};
 
 /// A word to every worker of every node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Control {
     /// Close the sockets that a token opened: logout, revocation.
     CloseToken(Arc<str>),
@@ -18,6 +22,8 @@ pub enum Control {
         /// The token whose sockets stay.
         except: Option<Arc<str>>,
     },
+    /// Close all sockets in a room.
+    CloseRoom(RoomName),
     /// Put a user's live sockets into a room.
     JoinRoom {
         /// Whose.
@@ -35,7 +41,7 @@ pub enum Control {
     /// Forget a cached value: the cache's name, the key.
     Forget {
         /// The cache.
-        cache: &'static str,
+        cache: Cow<'static, str>,
         /// The key.
         key: Arc<str>,
     },

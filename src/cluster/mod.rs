@@ -2,7 +2,12 @@
 
 pub mod bus;
 pub mod control;
+pub mod emitter;
+pub mod internal;
+pub mod membership;
+pub mod nodes;
 pub mod presence;
+pub mod redis;
 
 mod memory;
 mod queue;

@@ -1,8 +1,8 @@
 //! A worker's queue: bounded for entries, more tightly for ephemeral events, apart for control words,
 //! not for ticks.
 //!
-//! Whether there is room and the push itself are two calls; their caller makes them one by being the
-//! only one that adds. Taking never waits for adding longer than one push.
+//! For publishers that wait, whether there is room and the push itself are two calls; their caller makes
+//! them one by being the only one that adds. Taking never waits for adding longer than one push.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +61,24 @@ impl Queue {
         }
         drop(state);
         self.arrived.notify_one();
+    }
+
+    /// Puts an entry in, unless the queue is full; then answers false. For publishers that cannot wait:
+    /// the look and the push are one.
+    pub(super) fn push_if_room(&self, delivery: Delivery) -> bool {
+        let mut state = lock(&self.state);
+        let has_room = state.deliveries.len() < self.capacity || state.is_closed;
+        if has_room && !state.is_closed {
+            state.deliveries.push_back(delivery);
+        }
+        drop(state);
+        self.arrived.notify_one();
+        has_room
+    }
+
+    /// Whether it has shrunk so far that those who wait for room are woken.
+    pub(super) fn is_light(&self) -> bool {
+        lock(&self.state).deliveries.len() <= self.light
     }
 
     /// Puts an ephemeral event in, unless the queue is filling up; then answers false.

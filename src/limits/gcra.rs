@@ -51,7 +51,7 @@ impl Full {
 }
 
 /// What to say when the tokens are back in `ahead` and the next one comes in `over`.
-fn said(rule: Rule, ahead: i64, over: i64) -> Decision {
+pub(super) fn said(rule: Rule, ahead: i64, over: i64) -> Decision {
     let interval = interval(rule);
     let left = interval.saturating_mul(i64::from(rule.count)) - ahead;
     Decision {
@@ -67,7 +67,7 @@ fn said(rule: Rule, ahead: i64, over: i64) -> Decision {
 }
 
 /// Time for which one token is gone. Rounded up, so that never more than `count` pass in `per`.
-fn interval(rule: Rule) -> i64 {
+pub(super) fn interval(rule: Rule) -> i64 {
     let per = i64::try_from(rule.per.as_micros()).unwrap_or(i64::MAX / 4);
     let count = i64::from(rule.count.max(1));
     (per / count + i64::from(per % count != 0)).max(1)

@@ -9,10 +9,13 @@
 
 mod gcra;
 mod memory;
+pub mod redis;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use self::redis::Redis as Shared;
+use crate::backend::redis::Shards;
 use crate::events::Limiter;
 use crate::telemetry::metrics;
 use crate::types::{Code, Problem, Rate, Timestamp};
@@ -145,6 +148,8 @@ pub enum Limits {
     Off,
     /// Within this process.
     Memory(memory::Memory),
+    /// Shared by all nodes.
+    Redis(Shared),
 }
 
 impl Limits {
@@ -154,6 +159,13 @@ impl Limits {
         Self::Memory(memory::Memory::new(keys_max))
     }
 
+    /// Limits that all nodes share, on shards that load [`LIBRARY`](self::redis::LIBRARY). A shard may take `patience`
+    /// to answer; while it does not, this process counts alone, for about `keys_max` keys.
+    #[must_use]
+    pub fn redis(shards: Shards, patience: Duration, keys_max: usize) -> Self {
+        Self::Redis(Shared::new(shards, patience, keys_max))
+    }
+
     /// Takes one token of limiter `name` for `key` (a user id or an address), if the backend can
     /// tell at once; `None` means [`take`](Self::take) has to be awaited.
     #[must_use]
@@ -161,6 +173,8 @@ impl Limits {
         match self {
             Self::Off => Some(Decision::unlimited(rule)),
             Self::Memory(memory) => Some(memory.take(name, rule, key, now)),
+            // Only who has to wait is told at once.
+            Self::Redis(redis) => redis.refused(name, rule, key),
         }
     }
 
@@ -169,15 +183,22 @@ impl Limits {
         match self {
             Self::Off => Decision::unlimited(rule),
             Self::Memory(memory) => memory.take(name, rule, key, now),
+            Self::Redis(redis) => redis.take(name, rule, key, now).await,
         }
     }
 
-    /// How a key stands, without taking a token, if the backend can tell at once.
-    #[must_use]
-    pub fn look_now(&self, name: &str, rule: Rule, key: &str, now: Timestamp) -> Option<Decision> {
+    /// How a key stands, without taking a token; `None` where nothing is limited.
+    pub async fn look(
+        &self,
+        name: &str,
+        rule: Rule,
+        key: &str,
+        now: Timestamp,
+    ) -> Option<Decision> {
         match self {
             Self::Off => None,
             Self::Memory(memory) => Some(memory.look(name, rule, key, now)),
+            Self::Redis(redis) => Some(redis.look(name, rule, key, now).await),
         }
     }
 
@@ -192,6 +213,7 @@ impl Limits {
         match self {
             Self::Off => {}
             Self::Memory(memory) => memory.sweep(now),
+            Self::Redis(redis) => redis.sweep(now),
         }
     }
 }

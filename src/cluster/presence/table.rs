@@ -22,6 +22,8 @@ pub(super) struct Table {
     lost: BTreeSet<(Timestamp, UserId)>,
     /// Users of whom there may be something to tell, each once.
     dirty: VecDeque<UserId>,
+    /// Users of whom it is not known whether what was taken of them arrived; to be taken again.
+    held: Vec<UserId>,
     /// When users who are offline were last here, until the store knows.
     unsaved: HashMap<UserId, Timestamp>,
     online: usize,
@@ -40,6 +42,8 @@ struct Presence {
     /// What others were told last.
     was_told: bool,
     is_dirty: bool,
+    /// What was taken last may not have arrived.
+    is_unsure: bool,
 }
 
 /// Users who went while the store does not answer, at most: beyond that it is not told of some.
@@ -144,18 +148,71 @@ impl Table {
                 continue;
             };
             entry.is_dirty = false;
-            if entry.was_told != entry.is_online {
+            if entry.was_told != entry.is_online || entry.is_unsure {
                 entry.was_told = entry.is_online;
+                entry.is_unsure = false;
                 changes.push(Change {
                     user: user.clone(),
                     is_online: entry.is_online,
                     at: entry.since,
                     last_seen: (!entry.is_online).then_some(entry.seen),
+                    number: None,
                 });
             }
             self.forget_if_gone(&user);
         }
         changes
+    }
+
+    /// Nobody knows whether this change arrived: it is taken again after [`release`](Self::release), as it
+    /// stands then.
+    pub(super) fn unsure(&mut self, change: &Change) {
+        let entry = self.users.entry(change.user.clone()).or_insert_with(|| {
+            let seen = change.last_seen.unwrap_or(change.at);
+            Presence {
+                seen,
+                ..Presence::new(change.at)
+            }
+        });
+        if !std::mem::replace(&mut entry.is_unsure, true) {
+            self.held.push(change.user.clone());
+        }
+    }
+
+    /// What did not arrive is to be taken again.
+    pub(super) fn release(&mut self) {
+        for user in std::mem::take(&mut self.held) {
+            if let Some(entry) = self.users.get_mut(&user)
+                && entry.is_unsure
+                && !std::mem::replace(&mut entry.is_dirty, true)
+            {
+                self.dirty.push_back(user);
+            }
+        }
+    }
+
+    /// Those who are online, as others surely were told.
+    pub(super) fn told(&self) -> Vec<UserId> {
+        let told = self
+            .users
+            .iter()
+            .filter(|(_, entry)| entry.was_told && !entry.is_unsure);
+        told.map(|(user, _)| user.clone()).collect()
+    }
+
+    /// Whether there is anything to say of a user.
+    pub(super) fn is_known(&self, user: &UserId) -> bool {
+        self.users.contains_key(user)
+    }
+
+    /// The store is to know when a user was last seen anywhere.
+    pub(super) fn was_seen(&mut self, user: &UserId, at: Timestamp) {
+        let is_here = self.users.get(user).is_some_and(|entry| entry.is_online);
+        if is_here || (self.unsaved.len() >= UNSAVED_MAX && !self.unsaved.contains_key(user)) {
+            return;
+        }
+        let known = self.unsaved.entry(user.clone()).or_insert(at);
+        *known = (*known).max(at);
     }
 
     /// True when [`changes`](Self::changes) may have something.
@@ -182,6 +239,7 @@ impl Table {
             user: user.clone(),
             is_online,
             last_seen,
+            is_stale: false,
         }
     }
 
@@ -243,7 +301,9 @@ impl Table {
 
     /// Nothing is kept of who is offline and known to be.
     fn forget_if_gone(&mut self, user: &UserId) {
-        let is_gone = |entry: &Presence| !entry.is_online && !entry.was_told && !entry.is_dirty;
+        let is_gone = |entry: &Presence| {
+            !(entry.is_online || entry.was_told || entry.is_dirty || entry.is_unsure)
+        };
         if self.users.get(user).is_some_and(is_gone) {
             self.users.remove(user);
         }
@@ -260,6 +320,7 @@ impl Presence {
             seen: now,
             was_told: false,
             is_dirty: false,
+            is_unsure: false,
         }
     }
 }
@@ -311,6 +372,7 @@ mod tests {
                 is_online: false,
                 at: at(3),
                 last_seen: Some(at(3)),
+                number: None,
             }]
         );
         assert_eq!(table.state(&ann).last_seen, Some(at(3)));
@@ -370,6 +432,33 @@ mod tests {
         table.went(&ann, &socket(2), Departure::Left, at(3));
         assert_eq!(told(&mut table), "");
         assert!(table.users.is_empty() && !table.has_changes());
+    }
+
+    #[test]
+    fn what_may_not_have_arrived_is_taken_again_as_it_stands_then() {
+        let (mut table, ann) = (table(), user(1));
+        table.came(&ann, &socket(1), at(0));
+        let came = table.changes(9);
+        table.unsure(&came[0]);
+        assert!(table.told().is_empty() && table.is_known(&ann) && told(&mut table).is_empty());
+        table.release();
+        assert_eq!(told(&mut table), "+");
+        assert_eq!(table.told(), std::slice::from_ref(&ann));
+        table.went(&ann, &socket(1), Departure::Left, at(5));
+        let went = table.changes(9);
+        assert!(!table.is_known(&ann));
+        table.unsure(&went[0]);
+        table.unsure(&went[0]);
+        // Back before it was said again: the shard may know of it or not.
+        table.came(&ann, &socket(2), at(6));
+        table.release();
+        assert_eq!(told(&mut table), "+");
+        table.went(&ann, &socket(2), Departure::Left, at(7));
+        let went = table.changes(9);
+        table.unsure(&went[0]);
+        table.release();
+        assert_eq!(table.changes(9), went);
+        assert!(table.users.is_empty() && table.held.is_empty());
     }
 
     #[test]
