@@ -7,16 +7,21 @@
 //! Not here: how complete the archive is (its consumer group's lag says so), and what a row means.
 
 mod lane;
+mod postgres;
 mod queue;
+mod read;
 mod sql;
 
 use std::sync::Arc;
 
-use crate::backend::sql as database;
 use crate::backend::statement::Statement;
+use crate::backend::{self, error as database};
 use crate::types::{EventId, Kind, Position, RoomName, ShardPosition, Timestamp, UserId};
 
+pub use postgres::Store as PostgresStore;
 pub use sql::Store;
+
+use self::read::Reader;
 
 /// One durable event, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,42 +100,67 @@ impl From<database::Error> for Error {
 pub enum Archive {
     /// In the SQLite file of embedded mode.
     Sql(Store),
+    /// In PostgreSQL, shared by the nodes of a cluster.
+    Postgres(PostgresStore),
 }
 
 impl Archive {
     /// The archive in a SQLite file.
     #[must_use]
-    pub fn sql(database: &database::Database) -> Self {
+    pub fn sql(database: &backend::sql::Database) -> Self {
         Self::Sql(Store::open(database))
+    }
+
+    /// The archive in PostgreSQL.
+    #[must_use]
+    pub fn postgres(database: &backend::postgres::Database) -> Self {
+        Self::Postgres(PostgresStore::new(database))
     }
 
     /// Keeps rows and, in the same transaction, runs what follows from them; returns when it is
     /// durable. Waits while too many others do. When cancelled, all of it or nothing may be kept.
     /// A statement that the database refuses is a defect: it is logged, and the rows are kept.
+    /// The statements are of the kind that may run in any order, any number of times.
     pub async fn upsert(&self, rows: Vec<Row>, statements: Vec<Statement>) -> Result<(), Error> {
         match self {
             Self::Sql(store) => store.upsert(rows, statements).await,
+            Self::Postgres(store) => store.upsert(rows, statements).await,
         }
     }
 
     /// Rows of a room on one side of a position, at most `limit`, ascending.
     pub async fn page(&self, room: &RoomName, page: Page, limit: usize) -> Result<Vec<Row>, Error> {
-        match self {
-            Self::Sql(store) => store.page(room, page, limit).await,
-        }
+        self.reader().page(room, page, limit).await
     }
 
     /// The highest position of a room.
     pub async fn top(&self, room: &RoomName) -> Result<Option<Position>, Error> {
-        match self {
-            Self::Sql(store) => store.top(room).await,
-        }
+        self.reader().top(room).await
     }
 
     /// The highest position of every room.
     pub async fn tops(&self) -> Result<Vec<(RoomName, Position)>, Error> {
+        self.reader().tops().await
+    }
+
+    /// Asks whether it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn probe(&self) -> Result<(), Error> {
+        self.reader().probe().await
+    }
+
+    fn reader(&self) -> &Reader {
         match self {
-            Self::Sql(store) => store.tops().await,
+            Self::Sql(store) => store.reader(),
+            Self::Postgres(store) => store.reader(),
         }
     }
+}
+
+/// The databases' integers are signed. Counters never come near the sign, but positions that clients
+/// ask for may.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -2,7 +2,7 @@
 
 use super::row::{self, args};
 use super::{Error, Store, unmet};
-use crate::backend::sql as database;
+use crate::backend::error as database;
 use crate::backend::statement::{Row, Statement};
 use crate::types::{Timestamp, UserId};
 

@@ -1,5 +1,6 @@
 //! Conversations, their members, and how far each has read.
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::row::{self, args};
@@ -8,7 +9,7 @@ use crate::backend::statement::{Row, Statement};
 use crate::types::{ConversationId, EventId, Position, Timestamp, UserId};
 
 /// What a conversation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConversationKind {
     /// Of two users, there once for each pair.
     Direct,
@@ -17,7 +18,7 @@ pub enum ConversationKind {
 }
 
 /// What a member may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// Read and send.
     Member,
@@ -28,7 +29,7 @@ pub enum Role {
 }
 
 /// A conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversation {
     /// Its id.
     pub id: ConversationId,
@@ -74,7 +75,7 @@ pub struct Member {
 }
 
 /// The newest message of a conversation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LastMessage {
     /// Its id.
     pub id: EventId,
@@ -91,7 +92,7 @@ pub struct LastMessage {
 }
 
 /// A conversation in a user's list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Listed {
     /// Which.
     pub conversation: Conversation,
@@ -245,7 +246,7 @@ impl Store {
         role: Role,
         at: Timestamp,
     ) -> Result<Vec<UserId>, Error> {
-        let mut batch = vec![Statement::new(BY_ID, args![id]).must()];
+        let mut batch = vec![Statement::new(TURN, args![id]).must()];
         for user in users {
             let args = || args![id, user, role.number(), at];
             batch.push(Statement::new(ADD_MEMBER, args()));
@@ -267,11 +268,12 @@ impl Store {
     /// Takes a member out; false if it was none.
     pub async fn remove_member(&self, id: &ConversationId, user: &UserId) -> Result<bool, Error> {
         let batch = vec![
+            Statement::new(TURN, args![id]),
             Statement::new(REMOVE_MEMBER, args![id, user]),
             Statement::new(COUNT_MEMBERS, args![id]),
         ];
         let answers = self.write(batch).await?;
-        Ok(answers.first().is_some_and(|rows| !rows.is_empty()))
+        Ok(answers.get(1).is_some_and(|rows| !rows.is_empty()))
     }
 
     /// Whether two users are in one conversation.
@@ -363,6 +365,10 @@ const CREATE: &str = "
     INSERT INTO conversation (id, kind, title, creator, created_at, member_count, pair)
     VALUES ($1, $2, $3, $4, $5, 0, $6)
     ON CONFLICT DO NOTHING RETURNING id";
+/// Whoever changes members has the conversation to itself until it is done, so that they are counted
+/// after the changes of others and not beside them.
+const TURN: &str = "
+    UPDATE conversation SET member_count = member_count WHERE id = $1 RETURNING id";
 const BY_ID: &str = "
     SELECT id, kind, title, creator, created_at, member_count FROM conversation WHERE id = $1";
 const BY_PAIR: &str = "

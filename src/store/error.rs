@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::sql as database;
+use crate::backend::error as database;
 use crate::types::{Code, Kind, Problem};
 
 /// Why a call failed.

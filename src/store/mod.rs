@@ -40,8 +40,9 @@ pub use sessions::Session;
 pub use sweep::Sweeper;
 pub use users::{NewUser, User, UserChanges};
 
-use crate::backend::sql::{self as database, Database};
+use crate::backend::database::Database;
 use crate::backend::statement::{Row, Statement, Value};
+use crate::backend::{error as database, postgres, sql};
 
 /// Everything stored. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,9 +53,17 @@ pub struct Store {
 impl Store {
     /// The store in the SQLite file of embedded mode.
     #[must_use]
-    pub fn sqlite(database: &Database) -> Self {
+    pub fn sqlite(database: &sql::Database) -> Self {
         Self {
-            database: database.clone(),
+            database: database.into(),
+        }
+    }
+
+    /// The store in PostgreSQL, shared by the nodes of a cluster.
+    #[must_use]
+    pub fn postgres(database: &postgres::Database) -> Self {
+        Self {
+            database: database.into(),
         }
     }
 

@@ -9,8 +9,11 @@ use crate::types::{Timestamp, UserId};
 impl Store {
     /// Remembers when users were last seen; never goes back.
     pub async fn seen(&self, users: &[UserId], at: Timestamp) -> Result<(), Error> {
+        // In one order, so that nodes that tell of the same users do not wait for each other.
+        let mut users: Vec<&UserId> = users.iter().collect();
+        users.sort_unstable();
         for users in users.chunks(super::STEP) {
-            let seen = |user| Statement::new(SEEN, args![user, at]);
+            let seen = |user: &&UserId| Statement::new(SEEN, args![*user, at]);
             self.write(users.iter().map(seen).collect()).await?;
         }
         Ok(())

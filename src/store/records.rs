@@ -1,5 +1,6 @@
 //! Records of the operator's own kinds: complaints, profiles of other systems, and so on.
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::row::{self, args};
@@ -7,7 +8,7 @@ use super::{Error, Store};
 use crate::types::Timestamp;
 
 /// A record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// Its kind, for example `complaints`.
     pub kind: String,

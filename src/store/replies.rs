@@ -31,12 +31,13 @@ impl Store {
             Statement::new(FORGET_STALE, args![user, key, stale_before]),
             Statement::new(BEGIN, args![user, key, request, at]),
             Statement::new(KNOWN, args![user, key]).must(),
+            Statement::new(BEGUN, args![user, key]),
         ];
         let answers = self.write(batch).await?;
-        let [_, began, known] = answers.as_slice() else {
-            return Err(Error::Row("a batch of three answered otherwise".to_owned()));
+        let [_, _, known, _] = answers.as_slice() else {
+            return Err(Error::Row("a batch of four answered otherwise".to_owned()));
         };
-        let known = known.first().filter(|_| began.is_empty());
+        let known = known.first().filter(|row| row.integer(1) != NEW);
         Ok(known.map(|row| Reply {
             request: row.text(0).to_owned(),
             status: u16::try_from(row.integer(1)).unwrap_or(0),
@@ -71,10 +72,16 @@ impl Store {
 
 const FORGET_STALE: &str = "
     DELETE FROM reply WHERE user_id = $1 AND key = $2 AND status = 0 AND at < $3";
+/// The status of a request that was begun in this transaction; nobody else ever sees it.
+const NEW: i64 = -1;
+/// Changes nothing of one that is there, but holds it until the transaction's end: whoever began it
+/// can not give it up between this and the question what it is.
 const BEGIN: &str = "
     INSERT INTO reply (user_id, key, request, status, body, at)
-    VALUES ($1, $2, $3, 0, '', $4)
-    ON CONFLICT (user_id, key) DO NOTHING RETURNING at";
+    VALUES ($1, $2, $3, -1, '', $4)
+    ON CONFLICT (user_id, key) DO UPDATE SET at = reply.at";
+const BEGUN: &str = "
+    UPDATE reply SET status = 0 WHERE user_id = $1 AND key = $2 AND status = -1";
 const KNOWN: &str = "SELECT request, status, body FROM reply WHERE user_id = $1 AND key = $2";
 const END: &str = "
     UPDATE reply SET status = $4, body = $5

@@ -1,12 +1,14 @@
 //! Sessions by token id, and tokens that were revoked.
 
+use serde::{Deserialize, Serialize};
+
 use super::row::{self, args};
 use super::{Error, Store};
 use crate::backend::statement::Row;
 use crate::types::{Timestamp, UserId};
 
 /// A login.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Claim `jti` of its token.
     pub token_id: String,

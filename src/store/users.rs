@@ -1,5 +1,6 @@
 //! Accounts.
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::list::Listing;
@@ -9,7 +10,7 @@ use crate::backend::statement::{Row, Statement, Value};
 use crate::types::{Secret, Timestamp, UserId};
 
 /// An account.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct User {
     /// Its id.
     pub id: UserId,
