@@ -1,9 +1,10 @@
-//! One record into its place: apply it, publish it, produce it to topic `timeline`.
+//! Records of one shard into their places: apply them, publish them, produce them to topic `timeline`.
 //!
-//! One record of a shard at a time comes through here, so the shard's entries reach bus and topic in
-//! the order in which they were applied. Whatever can heal is waited out here; the shard waits with
-//! it, others do not.
+//! One batch of a shard at a time comes through here, in one round trip, so the shard's entries reach
+//! bus and topic in the order in which they were applied. Whatever can heal is waited out here; the shard
+//! waits with it, others do not.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use super::{TIMELINE_TOPIC, meter};
 use crate::cluster::bus::{Bus, Publication};
 use crate::eventlog::{Append, Error, EventLog, Record};
 use crate::timeline::{Apply, Entry, Outcome, Source, Timeline};
-use crate::types::{EventId, RoomName, ShardId};
+use crate::types::{Epoch, EventId, RoomName, ShardId};
 
 /// What applying needs.
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub(super) struct Work {
     pub(super) record: Record,
     pub(super) room: RoomName,
     pub(super) id: EventId,
+    /// The record of this source that was sent to the room before it.
+    pub(super) prev: Option<u64>,
+    /// Whether that was looked up.
+    pub(super) is_chained: bool,
 }
 
 /// What became of it.
@@ -43,81 +48,126 @@ pub(super) enum Fate {
     Done,
     /// Records before it are missing since after this offset.
     Gap { last: Option<u64> },
+    /// The shard has begun this epoch: what is not committed may be lost there.
+    Raised(Epoch),
+    /// The room is on another shard now.
+    Moved,
 }
 
-/// A record that was applied, or a log that is closed.
+/// A batch that was applied, or a log that is closed.
 pub(super) struct Applied {
     pub(super) shard: ShardId,
-    pub(super) work: Work,
-    pub(super) fate: Result<Fate, Error>,
+    /// The epoch it was applied in, where that was not known before.
+    pub(super) epoch: Epoch,
+    pub(super) works: Vec<(Work, Fate)>,
+    pub(super) failure: Option<Error>,
 }
 
-/// Applies one record. Not cancel-safe, in that everything may have happened or nothing; applying
-/// it again is safe.
+/// Applies a batch. Not cancel-safe, in that everything may have happened or nothing; applying it again
+/// is safe.
+///
+/// `epoch` is the one in which the caller's records are in their places: an older one than the shard's means
+/// that some may be lost. Of an epoch 0 nothing was applied yet.
 pub(super) async fn apply(
     reach: Arc<Reach>,
-    shard: ShardId,
-    work: Work,
-    prev: Option<u64>,
+    (shard, epoch): (ShardId, Epoch),
+    works: Vec<Work>,
 ) -> Applied {
-    let fate = reach.apply(shard, &work, prev).await;
-    Applied { shard, work, fate }
+    let mut applied = Applied {
+        shard,
+        epoch,
+        works: Vec::with_capacity(works.len()),
+        failure: None,
+    };
+    if let Err(error) = reach.apply(&mut applied, works).await {
+        applied.failure = Some(error);
+    }
+    applied
 }
 
 impl Reach {
-    async fn apply(&self, shard: ShardId, work: &Work, prev: Option<u64>) -> Result<Fate, Error> {
-        let mut epoch = self.timeline.epoch(shard);
+    async fn apply(&self, applied: &mut Applied, mut works: Vec<Work>) -> Result<(), Error> {
+        let shard = applied.shard;
         let mut backoff = Backoff::default();
-        let mut is_refreshed = false;
-        loop {
-            let apply = Apply {
-                room: work.room.clone(),
-                epoch,
-                ring_version: self.ring_version.load(Ordering::Relaxed),
-                source: source(&work.record),
-                offset: work.record.offset,
-                prev,
-                id: work.id.clone(),
-                at: work.record.at,
-                payload: work.record.value.clone(),
-            };
-            let outcome = match self.timeline.apply(apply).await {
-                Ok(outcome) => outcome,
-                Err(error) => {
-                    tracing::warn!(%error, "an event could not be applied; trying again");
-                    backoff.wait().await;
-                    continue;
+        while !works.is_empty() {
+            let epoch = applied.epoch;
+            let calls = works.iter().map(|work| self.call(work, epoch)).collect();
+            let outcomes = self.timeline.apply_all(shard, calls).await;
+            let mut again = Vec::new();
+            // Rooms of which a record has to be sent again: those behind it come after it.
+            let mut behind: HashSet<(RoomName, Source)> = HashSet::new();
+            for (work, outcome) in works.into_iter().zip(outcomes) {
+                if let Ok(outcome) = &outcome {
+                    meter::applied(outcome);
                 }
-            };
-            meter::applied(&outcome);
-            match outcome {
-                Outcome::Applied { entry, published } => {
-                    if !published {
-                        self.bus.publish(publication(&entry)).await;
+                let place = (work.room.clone(), source(&work.record));
+                let fate = match outcome {
+                    Err(error) => {
+                        tracing::debug!(%error, "an event could not be applied; trying again");
+                        behind.insert(place);
+                        again.push(work);
+                        continue;
                     }
-                    meter::published(entry.at);
-                    return self.produce(entry).await;
-                }
-                Outcome::Duplicate {
-                    entry: Some(entry),
-                    settled: false,
-                } => {
-                    return self.produce(entry).await;
-                }
-                // Without an entry it was trimmed, which only happens to the settled, or it was a
-                // retry of another event; that event has its own record and its own settling.
-                Outcome::Duplicate { .. } | Outcome::DuplicateId { .. } => return Ok(Fate::Done),
-                Outcome::Gap { last } => return Ok(Fate::Gap { last }),
-                Outcome::Stale { epoch: newer } => epoch = newer,
-                Outcome::Moved { ring_version } => {
-                    self.ring_version.fetch_max(ring_version, Ordering::Relaxed);
-                    epoch = self.timeline.epoch(self.timeline.shard_of(&work.room));
-                }
+                    Ok(Outcome::Gap { .. }) if behind.contains(&place) => {
+                        again.push(work);
+                        continue;
+                    }
+                    // Not heard of any epoch until now: nothing was applied in an older one.
+                    Ok(Outcome::Stale { epoch: current }) if epoch == Epoch(0) => {
+                        applied.epoch = current;
+                        behind.insert(place);
+                        again.push(work);
+                        continue;
+                    }
+                    Ok(outcome) => self.judge(outcome).await?,
+                };
+                applied.works.push((work, fate));
             }
-            // Our view was old. Old again means that the new one is not to be had at once.
-            if std::mem::replace(&mut is_refreshed, true) {
+            works = again;
+            if !works.is_empty() && applied.epoch == epoch {
+                tracing::warn!(%shard, events = works.len(), "events could not be applied; trying again");
                 backoff.wait().await;
             }
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, outcome: Outcome) -> Result<Fate, Error> {
+        Ok(match outcome {
+            Outcome::Applied { entry, published } => {
+                if !published {
+                    self.bus.publish(publication(&entry)).await;
+                }
+                meter::published(entry.at);
+                self.produce(entry).await?
+            }
+            Outcome::Duplicate {
+                entry: Some(entry),
+                settled: false,
+            } => self.produce(entry).await?,
+            // Without an entry it was trimmed, which only happens to the settled, or it was a
+            // retry of another event; that event has its own record and its own settling.
+            Outcome::Duplicate { .. } | Outcome::DuplicateId { .. } => Fate::Done,
+            Outcome::Gap { last } => Fate::Gap { last },
+            Outcome::Stale { epoch } => Fate::Raised(epoch),
+            Outcome::Moved { ring_version } => {
+                self.ring_version.fetch_max(ring_version, Ordering::Relaxed);
+                Fate::Moved
+            }
+        })
+    }
+
+    fn call(&self, work: &Work, epoch: Epoch) -> Apply {
+        Apply {
+            room: work.room.clone(),
+            epoch,
+            ring_version: self.ring_version.load(Ordering::Relaxed),
+            source: source(&work.record),
+            offset: work.record.offset,
+            prev: work.prev,
+            id: work.id.clone(),
+            at: work.record.at,
+            payload: work.record.value.clone(),
         }
     }
 

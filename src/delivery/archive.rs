@@ -16,7 +16,7 @@ use super::route::Fault;
 use super::{TIMELINE_TOPIC, meter};
 use crate::archive::{Archive, Row};
 use crate::directory::Directory;
-use crate::eventlog::{Consumer, Error, EventLog, Record};
+use crate::eventlog::{Consumer, Error, EventLog, Polled, Record, Revocation};
 use crate::events::{Envelope, Vocabulary};
 use crate::store::project;
 use crate::timeline::Entry;
@@ -115,17 +115,23 @@ impl Archiver {
         let mut backoff = Backoff::default();
         let mut commit_due = Instant::now() + self.options.commit_every;
         loop {
-            let records = tokio::select! {
+            let polled = tokio::select! {
                 () = &mut drain => break,
                 // Waiting for records must not keep a commit from being made.
-                () = tokio::time::sleep_until(commit_due) => Ok(Vec::new()),
-                records = consumer.poll(self.options.batch_max) => records,
+                () = tokio::time::sleep_until(commit_due) => Ok(Polled::Records(Vec::new())),
+                polled = consumer.poll(self.options.batch_max) => polled,
             };
-            match records {
-                Ok(records) => {
-                    let records = self.gather(&mut consumer, records).await;
+            match polled {
+                Ok(Polled::Records(records)) => {
+                    let (records, revoked) = self.gather(&mut consumer, records).await;
                     self.keep(&mut consumer, records).await?;
+                    if revoked.is_some() {
+                        self.commit(&mut consumer).await?;
+                    }
                 }
+                // What was kept is committed before another member begins, while this is held.
+                Ok(Polled::Revoked(_revocation)) => self.commit(&mut consumer).await?,
+                Ok(Polled::Assigned(_)) => {}
                 Err(error) if error.retry() => {
                     tracing::warn!(%error, "the log could not be read; trying again");
                     backoff.wait().await;
@@ -144,16 +150,22 @@ impl Archiver {
 
     /// Adds to a batch what comes while the first of it lingers. Never dropped half way: what a poll
     /// has handed out is not handed out again.
-    async fn gather(&self, consumer: &mut Consumer, mut records: Vec<Record>) -> Vec<Record> {
+    async fn gather(
+        &self,
+        consumer: &mut Consumer,
+        mut records: Vec<Record>,
+    ) -> (Vec<Record>, Option<Revocation>) {
         let until = Instant::now() + self.options.linger;
         while !records.is_empty() && records.len() < self.options.batch_max {
             match timeout_at(until, consumer.poll(self.options.batch_max - records.len())).await {
-                Ok(Ok(more)) => records.extend(more),
+                Ok(Ok(Polled::Records(more))) => records.extend(more),
+                Ok(Ok(Polled::Assigned(_))) => {}
+                Ok(Ok(Polled::Revoked(revocation))) => return (records, Some(revocation)),
                 // A fault shows again at the next poll; what was read is written first.
                 Ok(Err(_)) | Err(_) => break,
             }
         }
-        records
+        (records, None)
     }
 
     async fn keep(&self, consumer: &mut Consumer, records: Vec<Record>) -> Result<(), Failure> {

@@ -84,6 +84,7 @@ mod tests {
                     key: Arc::from("k"),
                     value: Bytes::new(),
                     at: Timestamp::default(),
+                    headers: crate::eventlog::Headers::default(),
                 })
             })
             .collect();
@@ -136,6 +137,7 @@ mod tests {
             key: Arc::from("k"),
             value: Bytes::new(),
             at: Timestamp::default(),
+            headers: crate::eventlog::Headers::default(),
         };
         let slot = progress.begin(&record).slot;
         let mut chain = Chain::new(10);

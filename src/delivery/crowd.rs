@@ -2,8 +2,10 @@
 //! who came and went since.
 //!
 //! A [`Crowd`] is kept while a socket watches it. It knows the members from the store, read again
-//! now and then, and who of them is online; changes come from the announcer. What it tells is ephemeral:
-//! `presence:state {conversationId, online, changes}` to the room `crowd:{id}`.
+//! now and then, and who of them is online; changes come from the announcer, or, where there are several nodes,
+//! from what the shards note of all of them. What it tells is ephemeral:
+//! `presence:state {conversationId, online, changes}` to the room `crowd:{id}`. Each node tells its own sockets
+//! what it counted, so a count and the changes to it always come from the same place.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,7 +16,7 @@ use serde_json::value::to_raw_value;
 use tokio::sync::OnceCell;
 
 use crate::cluster::bus::{Bus, Ephemeral};
-use crate::cluster::presence::{Change, Presence};
+use crate::cluster::presence::{Change, Cursor, Presence};
 use crate::store::{self, Store};
 use crate::telemetry::metrics;
 use crate::types::{Code, ConversationId, Problem, RoomName, UserId};
@@ -27,6 +29,8 @@ struct Inner {
     store: Store,
     presence: Presence,
     bus: Bus,
+    /// Held while what happened elsewhere is heard.
+    cursor: tokio::sync::Mutex<Cursor>,
     watched: Mutex<HashMap<ConversationId, Weak<Crowd>>>,
 }
 
@@ -45,6 +49,10 @@ struct State {
     /// Who came (true) or went since the room was told last.
     untold: HashMap<UserId, bool>,
     read_at: Instant,
+    /// What is known may be wrong: it is to be read again soon.
+    is_doubtful: bool,
+    /// What changed since the members' states were asked for, while they are.
+    meanwhile: Option<HashMap<UserId, bool>>,
 }
 
 /// One who came or went.
@@ -82,6 +90,7 @@ impl Crowds {
             store,
             presence,
             bus,
+            cursor: tokio::sync::Mutex::default(),
             watched: Mutex::default(),
         }))
     }
@@ -94,6 +103,7 @@ impl Crowds {
         let crowd = self.entry(id)?;
         let read = crowd.is_read.get_or_try_init(async || {
             // It is known already: a change from now on is applied, so what is read is never behind.
+            self.follow().await;
             let members = self.members(id).await?;
             self.fill(&crowd, members).await;
             lock(&crowd.state).untold.clear();
@@ -103,9 +113,9 @@ impl Crowds {
         Ok(crowd)
     }
 
-    /// Takes changes in, in their order.
+    /// Takes changes in, in their order: all there are, unless there are other nodes.
     pub fn apply(&self, changes: &[Change]) {
-        if changes.is_empty() {
+        if changes.is_empty() || self.0.presence.is_shared() {
             return;
         }
         for crowd in self.all() {
@@ -116,13 +126,35 @@ impl Crowds {
         }
     }
 
-    /// Tells each room what changed since the last time, and reads members again that are old.
-    pub async fn tell(&self) {
+    /// Hears what changed on all nodes.
+    async fn follow(&self) {
+        let mut cursor = self.0.cursor.lock().await;
+        let Some(heard) = self.0.presence.since(&mut cursor).await else {
+            return;
+        };
         for crowd in self.all() {
-            let is_old = lock(&crowd.state).read_at.elapsed() >= READ_EVERY;
-            if is_old {
+            let mut state = lock(&crowd.state);
+            for (user, is_online) in &heard.changes {
+                state.set(user, *is_online);
+            }
+            state.is_doubtful |= heard.is_partial;
+        }
+    }
+
+    /// Tells each room what changed since the last time, and reads members again that are old. Once a second.
+    pub async fn tell(&self) {
+        let crowds = self.all();
+        if crowds.is_empty() {
+            // Nobody listens, so nothing is asked. Who comes to watch begins anew.
+            *self.0.cursor.lock().await = Cursor::default();
+            return;
+        }
+        self.follow().await;
+        // Those that are being read for the first time have nothing to tell.
+        for crowd in crowds.iter().filter(|crowd| crowd.is_read.initialized()) {
+            if lock(&crowd.state).is_old() {
                 match self.members(&crowd.id).await {
-                    Ok(members) => self.fill(&crowd, members).await,
+                    Ok(members) => self.fill(crowd, members).await,
                     Err(error) => {
                         tracing::warn!(%error, "the members of a conversation cannot be read");
                         lock(&crowd.state).read_at = Instant::now();
@@ -130,23 +162,36 @@ impl Crowds {
                 }
             }
             for event in crowd.told() {
-                let dropped = self.0.bus.publish_ephemeral(Arc::new(event));
+                let dropped = self.0.bus.publish_here(&Arc::new(event));
                 metrics::BUS_EPHEMERAL_DROPPED.add(dropped as u64);
             }
         }
     }
 
     async fn fill(&self, crowd: &Crowd, members: Vec<UserId>) {
-        let online: HashSet<UserId> = self
-            .0
-            .presence
-            .online_of(&members)
-            .await
-            .into_iter()
-            .collect();
+        {
+            let mut state = lock(&crowd.state);
+            state.is_doubtful = false;
+            state.meanwhile = Some(HashMap::new());
+        }
+        let states = self.0.presence.states(&members).await;
         let mut state = lock(&crowd.state);
+        let meanwhile = state.meanwhile.take().unwrap_or_default();
         state.read_at = Instant::now();
         state.members = members.into_iter().collect();
+        let mut online: HashSet<UserId> = HashSet::new();
+        for one in states {
+            // Of whom nobody knows, what was known stays.
+            let is_kept = one.is_stale && state.online.contains(&one.user);
+            state.is_doubtful |= one.is_stale;
+            if meanwhile
+                .get(&one.user)
+                .copied()
+                .unwrap_or(one.is_online || is_kept)
+            {
+                online.insert(one.user);
+            }
+        }
         let now_away: Vec<UserId> = state.online.difference(&online).cloned().collect();
         for user in now_away {
             state.online.remove(&user);
@@ -190,6 +235,8 @@ impl Crowds {
                 online: HashSet::new(),
                 untold: HashMap::new(),
                 read_at: Instant::now(),
+                is_doubtful: false,
+                meanwhile: None,
             }),
         });
         watched.insert(id.clone(), Arc::downgrade(&crowd));
@@ -250,7 +297,14 @@ impl Crowd {
 }
 
 impl State {
+    fn is_old(&self) -> bool {
+        self.is_doubtful || self.read_at.elapsed() >= READ_EVERY
+    }
+
     fn set(&mut self, user: &UserId, is_online: bool) {
+        if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile.insert(user.clone(), is_online);
+        }
         let is_new = if is_online {
             self.members.contains(user) && self.online.insert(user.clone())
         } else {
@@ -303,7 +357,7 @@ mod tests {
         store.create_conversation(new).await.unwrap();
         let presence = Presence::memory(Duration::ZERO);
         presence.came(&user(1), &socket(1), at(0));
-        drop(presence.changes(10));
+        drop(presence.next(10).await);
         let crowds = Crowds::new(store, presence.clone(), Bus::memory());
         let crowd = crowds.watch(&id).await.unwrap();
         assert_eq!((crowd.online(), crowd.told().len()), (1, 0));
@@ -311,10 +365,10 @@ mod tests {
         for n in [2, 3, 9] {
             presence.came(&user(n), &socket(n), at(1));
         }
-        crowds.apply(&presence.changes(10));
+        crowds.apply(&presence.next(10).await);
         presence.went(&user(1), &socket(1), Departure::Left, at(2));
         presence.went(&user(3), &socket(3), Departure::Left, at(2));
-        crowds.apply(&presence.changes(10));
+        crowds.apply(&presence.next(10).await);
         let told = crowd.told();
         let told: serde_json::Value = serde_json::from_str(told[0].data.get()).unwrap();
         assert_eq!(

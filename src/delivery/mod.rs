@@ -9,6 +9,8 @@
 //! presence: who came and went -> log; crowds in batches -> bus
 //! fanout:  bus -> the outboxes of one worker
 //! history: timeline and archive as one
+//! degraded: what does not work -> the sockets of this node
+//! raise:   topic `timeline` -> a shard whose server is another process than before
 //! restore: archive's tops and topic `timeline` -> timeline, before the pump starts
 //! ```
 //!
@@ -18,21 +20,28 @@
 
 pub mod archive;
 pub mod crowd;
+pub mod degraded;
 pub mod effects;
+pub mod emitter;
 pub mod fanout;
 pub mod history;
 pub mod presence;
 pub mod publish;
 pub mod pump;
+pub mod raise;
 pub mod restore;
+pub mod sockets;
+pub mod whereabouts;
 
 mod apply;
 mod backoff;
 mod bury;
 mod chain;
+mod lanes;
 mod meter;
 mod progress;
 mod route;
+mod settle;
 mod topics;
 mod turn;
 

@@ -111,6 +111,7 @@ impl Announcer {
                 tokio::select! { () = pause => {}, () = &mut stop => break }
             }
             if is_tick {
+                self.parts.presence.upkeep().await;
                 self.parts.crowds.tell().await;
                 self.save().await;
             }
@@ -137,7 +138,7 @@ impl Announcer {
     async fn tell(&mut self) -> bool {
         loop {
             if self.pending.is_empty() {
-                self.pending = self.parts.presence.changes(CHANGES_MAX);
+                self.pending = self.parts.presence.next(CHANGES_MAX).await;
                 self.parts.crowds.apply(&self.pending);
                 for change in &self.pending {
                     self.tell_everybody(change);
@@ -158,21 +159,24 @@ impl Announcer {
                 .map(|change| self.publish(change))
                 .collect();
             let changes = std::mem::take(&mut self.pending);
+            let mut done = Vec::with_capacity(changes.len());
             for (change, told) in changes.into_iter().zip(told) {
                 let outcome = match told {
                     Ok(publishing) => publishing.await.map(drop),
                     Err(problem) => Err(problem),
                 };
                 match outcome {
-                    Ok(()) => {}
+                    Ok(()) => done.push(change),
                     Err(problem) if problem.code.kind() == Kind::Unavailable => {
                         self.pending.push(change);
                     }
                     Err(problem) => {
                         tracing::error!(user = %change.user, %problem, "a change of presence cannot be told");
+                        done.push(change);
                     }
                 }
             }
+            self.parts.presence.told(&done).await;
             if !self.pending.is_empty() {
                 metrics::DELIVERY_RETRIES.add(1);
                 return false;
@@ -204,8 +208,11 @@ impl Announcer {
 
     /// The same for the same change, whenever it is told.
     fn id(&self, change: &Change) -> EventId {
-        let at = change.at.to_string();
         let user = change.user.as_str();
+        if let Some(number) = change.number {
+            return derived_id(&["presence", kind(change), user, &number.to_string()]);
+        }
+        let at = change.at.to_string();
         derived_id(&[
             "presence",
             self.parts.node.as_str(),
@@ -379,10 +386,10 @@ mod tests {
         async fn told(&self) -> Vec<String> {
             let mut consumer = self.log.consumer("test", &["user-activity"]).await.unwrap();
             let mut told = Vec::new();
-            while let Ok(records) =
+            while let Ok(polled) =
                 tokio::time::timeout(Duration::from_millis(200), consumer.poll(100)).await
             {
-                for record in records.unwrap() {
+                for record in polled.unwrap().into_records() {
                     let envelope = Envelope::parse(&record.value).unwrap();
                     told.push(format!("{} {}", envelope.user_id, envelope.kind));
                 }
@@ -455,8 +462,16 @@ mod tests {
             is_online: true,
             at: Timestamp::from_millis(at),
             last_seen: None,
+            number: None,
         };
         assert_eq!(announcer.id(&change(1)), announcer.id(&change(1)));
         assert_ne!(announcer.id(&change(1)), announcer.id(&change(2)));
+        // Where it has a number that alone says which it is, whoever tells it.
+        let numbered = |at, number| Change {
+            number: Some(number),
+            ..change(at)
+        };
+        assert_eq!(announcer.id(&numbered(1, 7)), announcer.id(&numbered(2, 7)));
+        assert_ne!(announcer.id(&numbered(1, 7)), announcer.id(&numbered(1, 8)));
     }
 }

@@ -40,6 +40,8 @@ struct Partition {
     open: VecDeque<(u64, bool)>,
     /// The next offset after all that is finished.
     low: u64,
+    /// The next offset after all that is committed: where a reading anew begins.
+    committed: u64,
     is_changed: bool,
 }
 
@@ -50,14 +52,7 @@ impl Progress {
         let next = Slot(self.partitions.len());
         let slot = *self.slots.entry(key).or_insert(next);
         if slot == next {
-            self.partitions.push(Partition {
-                topic: Arc::clone(&record.topic),
-                number: record.partition,
-                session: 0,
-                open: VecDeque::new(),
-                low: record.offset,
-                is_changed: false,
-            });
+            self.add(&record.topic, record.partition, record.offset);
         }
         let partition = &mut self.partitions[slot.0];
         partition.open.push_back((record.offset, false));
@@ -68,6 +63,78 @@ impl Progress {
             session: partition.session,
             offset: record.offset,
             bytes,
+        }
+    }
+
+    /// A partition is read from this offset on, which the group has committed.
+    pub(super) fn assign(&mut self, topic: &Arc<str>, number: u32, committed: u64) -> Slot {
+        let key = (Arc::clone(topic), number);
+        let next = Slot(self.partitions.len());
+        let slot = *self.slots.entry(key).or_insert(next);
+        if slot == next {
+            self.add(topic, number, committed);
+        } else {
+            self.end(slot);
+            let partition = &mut self.partitions[slot.0];
+            (partition.low, partition.committed) = (committed, committed);
+        }
+        slot
+    }
+
+    fn add(&mut self, topic: &Arc<str>, number: u32, offset: u64) {
+        self.partitions.push(Partition {
+            topic: Arc::clone(topic),
+            number,
+            session: 0,
+            open: VecDeque::new(),
+            low: offset,
+            committed: offset,
+            is_changed: false,
+        });
+    }
+
+    /// The slot of a partition, if anything was read of it.
+    pub(super) fn slot(&self, topic: &Arc<str>, number: u32) -> Option<Slot> {
+        self.slots.get(&(Arc::clone(topic), number)).copied()
+    }
+
+    /// Forgets what is on its way of a partition, which somebody else reads from now on.
+    pub(super) fn end(&mut self, slot: Slot) {
+        let partition = &mut self.partitions[slot.0];
+        self.open -= partition.open.len();
+        partition.open.clear();
+        partition.session = partition.session.wrapping_add(1);
+        partition.is_changed = false;
+    }
+
+    /// Partitions of which anything was read that is not committed, and where they go on.
+    pub(super) fn uncommitted(&self) -> Vec<(Slot, u64)> {
+        let slots = self.partitions.iter().enumerate();
+        let is_ahead = |partition: &&Partition| {
+            !partition.open.is_empty() || partition.low > partition.committed
+        };
+        slots
+            .filter(|(_, partition)| is_ahead(partition))
+            .map(|(slot, partition)| (Slot(slot), partition.committed))
+            .collect()
+    }
+
+    /// These offsets are committed.
+    pub(super) fn committed(&mut self, offsets: &[(Arc<str>, u32, u64)]) {
+        for (topic, number, next) in offsets {
+            if let Some(slot) = self.slot(topic, *number) {
+                let partition = &mut self.partitions[slot.0];
+                partition.committed = partition.committed.max(*next);
+            }
+        }
+    }
+
+    /// These were handed out by [`changed`](Self::changed) and not committed: they are handed out again.
+    pub(super) fn not_committed(&mut self, offsets: &[(Arc<str>, u32, u64)]) {
+        for (topic, number, _) in offsets {
+            if let Some(slot) = self.slot(topic, *number) {
+                self.partitions[slot.0].is_changed = true;
+            }
         }
     }
 
@@ -122,11 +189,18 @@ impl Progress {
     }
 
     /// Hands out how far each partition has come, if that changed since the last time.
-    pub(super) fn changed(&mut self) -> impl Iterator<Item = (&str, u32, u64)> {
-        self.partitions.iter_mut().filter_map(|partition| {
+    pub(super) fn changed(&mut self) -> Vec<(Arc<str>, u32, u64)> {
+        let changed = self.partitions.iter_mut().filter_map(|partition| {
             let is_changed = std::mem::take(&mut partition.is_changed);
-            is_changed.then_some((&*partition.topic, partition.number, partition.low))
-        })
+            is_changed.then(|| {
+                (
+                    Arc::clone(&partition.topic),
+                    partition.number,
+                    partition.low,
+                )
+            })
+        });
+        changed.collect()
     }
 }
 
@@ -145,6 +219,7 @@ mod tests {
             key: Arc::from("k"),
             value: Bytes::new(),
             at: Timestamp::default(),
+            headers: crate::eventlog::Headers::default(),
         }
     }
 
@@ -156,10 +231,10 @@ mod tests {
             .into();
         progress.finish(tickets[1]);
         progress.finish(tickets[2]);
-        assert_eq!((progress.changed().count(), progress.open()), (0, 4));
+        assert_eq!((progress.changed().len(), progress.open()), (0, 4));
         progress.finish(tickets[0]);
-        assert_eq!(progress.changed().collect::<Vec<_>>(), [("t", 1, 8)]);
-        assert_eq!((progress.changed().count(), progress.open()), (0, 1));
+        assert_eq!(progress.changed(), [(Arc::from("t"), 1, 8)]);
+        assert_eq!((progress.changed().len(), progress.open()), (0, 1));
     }
 
     #[test]
@@ -177,6 +252,28 @@ mod tests {
         old.into_iter().for_each(|ticket| progress.finish(ticket));
         assert_eq!(progress.open(), 4);
         again.into_iter().for_each(|ticket| progress.finish(ticket));
-        assert_eq!(progress.changed().last(), Some(("t", 1, 8)));
+        assert_eq!(progress.changed(), [(Arc::from("t"), 1, 8)]);
+    }
+
+    #[test]
+    fn what_is_not_committed_is_read_again_from_the_commit() {
+        let mut progress = Progress::default();
+        let topic: Arc<str> = Arc::from("t");
+        let slot = progress.assign(&topic, 1, 3);
+        assert_eq!(progress.uncommitted(), []);
+        let tickets: Vec<_> = (3..6)
+            .map(|offset| progress.begin(&record(offset)))
+            .collect();
+        progress.finish(tickets[0]);
+        let done = progress.changed();
+        assert_eq!(progress.uncommitted(), [(slot, 3)]);
+        progress.not_committed(&done);
+        assert_eq!(progress.changed(), done);
+        progress.committed(&done);
+        assert_eq!(progress.uncommitted(), [(slot, 4)]);
+        progress.end(slot);
+        assert!(progress.uncommitted().is_empty() && progress.open() == 0);
+        progress.assign(&topic, 1, 9);
+        assert_eq!(progress.low(slot), 9);
     }
 }

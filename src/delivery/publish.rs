@@ -145,9 +145,17 @@ fn problem(error: &Error) -> Problem {
     let (code, message) = match error {
         Error::Overloaded { .. } => (Code::Overloaded, "too many events wait to be stored"),
         Error::TooLarge { .. } => (Code::TooLarge, "the event is too large to be stored"),
-        Error::Storage(_) if error.retry() => (Code::Unavailable, "events cannot be stored now"),
+        Error::Unreachable { .. } => (Code::Unavailable, "events cannot be stored now"),
+        Error::Storage(_) | Error::Kafka(_) if error.retry() => {
+            (Code::Unavailable, "events cannot be stored now")
+        }
         Error::Closed => (Code::Unavailable, "this node is shutting down"),
-        Error::Storage(_) | Error::Topic(_) | Error::Topics(_) | Error::Member(_) => {
+        Error::Storage(_)
+        | Error::Kafka(_)
+        | Error::Topic(_)
+        | Error::Topics(_)
+        | Error::Member(_)
+        | Error::Unsupported(_) => {
             tracing::error!(%error, source = ?std::error::Error::source(error), "an append failed");
             (Code::Internal, "the event could not be stored")
         }
@@ -191,7 +199,7 @@ mod tests {
             .await
             .unwrap();
         let mut consumer = log.consumer("g", &["messages"]).await.unwrap();
-        let record = consumer.poll(1).await.unwrap().remove(0);
+        let record = consumer.poll(1).await.unwrap().into_records().remove(0);
         assert_eq!((record.offset, &*record.key), (appended.offset, "ann"));
         assert_eq!(
             Envelope::parse(&record.value).unwrap().to_json(),

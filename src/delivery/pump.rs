@@ -53,6 +53,8 @@ pub struct Options {
     pub poll: usize,
     /// Time between commits. What is not committed is read again after a crash.
     pub commit_every: Duration,
+    /// Records applied to a shard in one round trip.
+    pub batch: usize,
     /// Places of which the last record is remembered.
     pub places: usize,
 }
@@ -63,6 +65,7 @@ impl Default for Options {
             in_flight: 8_192,
             in_flight_bytes: 64 << 20,
             poll: 256,
+            batch: 64,
             commit_every: Duration::from_millis(300),
             // About 100 bytes each.
             places: 100_000,

@@ -120,6 +120,7 @@ mod tests {
             key: Arc::from("ann"),
             value: Bytes::from(value.to_owned()),
             at: Timestamp::default(),
+            headers: crate::eventlog::Headers::default(),
         };
         route(&Catalogue::builtin(), &record)
     }

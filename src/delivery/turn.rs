@@ -1,12 +1,13 @@
 //! The running pump: what is on its way, and what to do about whatever happens next.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, Sleep};
 
@@ -14,32 +15,31 @@ use super::apply::{Applied, Fate, Reach, Work, apply};
 use super::backoff::Backoff;
 use super::bury::bury;
 use super::chain::Chain;
+use super::lanes::Lane;
 use super::progress::{Progress, Slot, Ticket};
-use super::pump::{Options, Parts, Settled};
+use super::pump::{Options, Parts, Settled as Places};
 use super::route::{Fault, Route, route};
-use crate::eventlog::{Append, Committing, Consumer, Error, Record};
+use super::settle::{Acked, Settled, acked, settle};
+use crate::eventlog::{Assignment, Committing, Consumer, Error, Polled, Record, Revocation};
 use crate::events::Vocabulary;
-use crate::timeline::{Entry, Timeline};
-use crate::types::{NodeId, ShardId, ShardPosition};
+use crate::timeline::Timeline;
+use crate::types::{Epoch, NodeId, ShardId, ShardPosition};
 
 /// Work under way, which keeps its own handles.
 type Doing<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// What one shard has to do.
-#[derive(Debug, Default)]
-struct Lane {
-    queue: VecDeque<Work>,
-    is_busy: bool,
-}
-
-/// A record that is finished, or a log that is closed.
-type Finished = Result<(Ticket, Option<(ShardId, ShardPosition)>), Error>;
+/// Up to where partitions are done: topic, partition, next offset.
+type Offsets = Vec<(Arc<str>, u32, u64)>;
 
 pub(super) enum Event {
-    Polled(Result<Vec<Record>, Error>),
+    Polled(Result<Polled, Error>),
     Applied(Applied),
-    Finished(Finished),
+    Acked(Result<Acked, Error>),
+    Settled(Settled),
+    Buried(Result<Ticket, Error>),
     CommitDue,
+    /// Whether the replicas have what these offsets stand for.
+    Gated(Offsets, bool),
     Committed(Result<(), Error>),
     Drain,
 }
@@ -58,10 +58,17 @@ pub(super) struct Turn {
     chain: Chain,
     lanes: HashMap<ShardId, Lane>,
     applying: Doing<Applied>,
-    finishing: Doing<Finished>,
-    settled: Settled,
+    acking: Doing<Result<Acked, Error>>,
+    settling: Doing<Settled>,
+    burying: Doing<Result<Ticket, Error>>,
+    places: Places,
     commit_due: Pin<Box<Sleep>>,
+    gating: Doing<(Offsets, bool)>,
+    /// What the commit under way commits.
+    offsets: Offsets,
     committing: Option<Committing>,
+    /// Held until what was done of these partitions is committed.
+    revoked: Vec<Revocation>,
     is_draining: bool,
 }
 
@@ -75,7 +82,7 @@ impl Turn {
             node,
         } = parts;
         Self {
-            settled: Settled::of(&log),
+            places: Places::of(&log),
             reach: Arc::new(Reach {
                 log,
                 timeline,
@@ -92,9 +99,14 @@ impl Turn {
             chain: Chain::new(options.places),
             lanes: HashMap::new(),
             applying: Doing::new(),
-            finishing: Doing::new(),
+            acking: Doing::new(),
+            settling: Doing::new(),
+            burying: Doing::new(),
             commit_due: Box::pin(tokio::time::sleep(options.commit_every)),
+            gating: Doing::new(),
+            offsets: Offsets::new(),
             committing: None,
+            revoked: Vec::new(),
             is_draining: false,
             options,
         }
@@ -103,7 +115,10 @@ impl Turn {
     pub(super) fn is_over(&self) -> bool {
         self.is_draining
             && self.applying.is_empty()
-            && self.finishing.is_empty()
+            && self.acking.is_empty()
+            && self.settling.is_empty()
+            && self.burying.is_empty()
+            && self.gating.is_empty()
             && self.committing.is_none()
     }
 
@@ -112,11 +127,14 @@ impl Turn {
         let is_light = self.bytes < self.options.in_flight_bytes;
         let may_poll = !self.is_draining && room > 0 && is_light;
         let max = self.options.poll.min(room);
-        let is_committing = self.committing.is_some();
+        let is_committing = self.committing.is_some() || !self.gating.is_empty();
         tokio::select! {
             () = drain, if !self.is_draining => Event::Drain,
             Some(applied) = self.applying.next() => Event::Applied(applied),
-            Some(finished) = self.finishing.next() => Event::Finished(finished),
+            Some(acked) = self.acking.next() => Event::Acked(acked),
+            Some(settled) = self.settling.next() => Event::Settled(settled),
+            Some(buried) = self.burying.next() => Event::Buried(buried),
+            Some((offsets, is_open)) = self.gating.next() => Event::Gated(offsets, is_open),
             Some(outcome) = maybe(self.committing.as_mut()) => Event::Committed(outcome),
             () = &mut self.commit_due, if !is_committing => Event::CommitDue,
             polled = poll(&mut self.consumer, self.poll_after, max), if may_poll => {
@@ -127,10 +145,14 @@ impl Turn {
 
     pub(super) async fn on(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Polled(Ok(records)) => {
+            Event::Polled(Ok(polled)) => {
                 self.poll_backoff = Backoff::default();
                 self.poll_after = None;
-                records.into_iter().for_each(|record| self.take(record));
+                match polled {
+                    Polled::Records(records) => records.into_iter().for_each(|one| self.take(one)),
+                    Polled::Assigned(assignments) => self.assigned(&assignments),
+                    Polled::Revoked(revocation) => self.revoke(revocation),
+                }
             }
             Event::Polled(Err(error)) if error.retry() => {
                 tracing::warn!(%error, "the log could not be read; trying again");
@@ -138,25 +160,21 @@ impl Turn {
             }
             Event::Polled(Err(error)) => return Err(error),
             Event::Applied(applied) => self.applied(applied).await?,
-            Event::Finished(finished) => {
-                let (ticket, settled) = finished?;
-                self.finish(ticket, settled);
+            Event::Acked(acked) => {
+                let acked = acked?;
+                let shard = acked.settle.entry.shard;
+                self.lanes.entry(shard).or_default().acked.push(acked);
+                self.settle(shard);
             }
-            Event::CommitDue => self.commit(),
-            Event::Committed(outcome) => {
-                self.committing = None;
-                match outcome {
-                    Err(error) if !error.retry() => return Err(error),
-                    Err(error) => {
-                        tracing::warn!(%error, "a commit failed; the next one repeats it")
-                    }
-                    Ok(()) => {}
-                }
-            }
+            Event::Settled(settled) => self.settled(settled).await?,
+            Event::Buried(ticket) => self.finish(ticket?),
+            Event::CommitDue => self.gate(),
+            Event::Gated(offsets, is_open) => self.gated(offsets, is_open),
+            Event::Committed(outcome) => self.committed(outcome)?,
             Event::Drain => {
                 self.is_draining = true;
                 // Not begun and not committed: read again at the next start.
-                self.lanes.clear();
+                self.lanes.values_mut().for_each(|lane| lane.queue.clear());
             }
         }
         Ok(())
@@ -164,9 +182,47 @@ impl Turn {
 
     /// The last commit, when everything else is over.
     pub(super) async fn end(mut self) -> Result<(), Error> {
-        self.commit();
+        self.gate();
+        while let Some((offsets, is_open)) = self.gating.next().await {
+            self.gated(offsets, is_open);
+        }
         let last = maybe(self.committing.as_mut()).await.unwrap_or(Ok(()));
-        self.on(Event::Committed(last)).await
+        self.committed(last)
+    }
+
+    fn assigned(&mut self, assignments: &[Assignment]) {
+        for Assignment {
+            topic,
+            partition,
+            committed,
+            ..
+        } in assignments
+        {
+            let from = committed.unwrap_or(0);
+            let slot = self.progress.assign(topic, *partition, from);
+            self.chain.forget(slot);
+            tracing::debug!(%topic, partition, from, "a partition is read from now on");
+        }
+    }
+
+    /// What is on its way of these partitions is left to whoever reads them next; what is done is
+    /// committed before they are given up.
+    fn revoke(&mut self, revocation: Revocation) {
+        let done = match revocation.is_lost {
+            true => Offsets::new(),
+            false => self.progress.changed(),
+        };
+        for (topic, partition) in &revocation.partitions {
+            if let Some(slot) = self.progress.slot(topic, *partition) {
+                self.progress.end(slot);
+                self.chain.forget(slot);
+            }
+        }
+        if !done.is_empty() {
+            self.progress.not_committed(&done);
+            self.revoked.push(revocation);
+            self.commit_due.as_mut().reset(Instant::now());
+        }
     }
 
     /// Sends a record on its way.
@@ -174,62 +230,148 @@ impl Turn {
         let ticket = self.progress.begin(&record);
         self.bytes += ticket.bytes;
         match route(&self.vocabulary.current(), &record) {
-            Route::Timeline { room, id } => {
-                let shard = self.reach.timeline.shard_of(&room);
-                let work = Work {
-                    ticket,
-                    record,
-                    room,
-                    id,
-                };
-                self.lanes.entry(shard).or_default().queue.push_back(work);
-                self.start(shard);
-            }
+            Route::Timeline { room, id } => self.dispatch(Work {
+                ticket,
+                record,
+                room,
+                id,
+                prev: None,
+                is_chained: false,
+            }),
             Route::Members(event) => {
                 self.reach.bus.publish_ephemeral(event);
-                self.finish(ticket, None);
+                self.finish(ticket);
             }
-            Route::Nowhere => self.finish(ticket, None),
+            Route::Nowhere => self.finish(ticket),
             Route::Dead(fault) => self.bury(ticket, record, fault),
         }
     }
 
-    /// Begins the next work of a shard, if it is not at work.
+    fn dispatch(&mut self, work: Work) {
+        let shard = self.reach.timeline.shard_of(&work.room);
+        self.lanes.entry(shard).or_default().queue.push_back(work);
+        self.start(shard);
+    }
+
+    /// Begins the next batch of a shard, if it is not at work.
     fn start(&mut self, shard: ShardId) {
-        while let Some(lane) = self.lanes.get_mut(&shard).filter(|lane| !lane.is_busy)
-            && let Some(work) = lane.queue.pop_front()
+        let Some(lane) = self.lanes.get_mut(&shard).filter(|lane| !lane.is_busy) else {
+            return;
+        };
+        let (mut batch, mut over) = (Vec::new(), Vec::new());
+        while batch.len() < self.options.batch
+            && let Some(mut work) = lane.queue.pop_front()
         {
             if !self.progress.is_current(work.ticket) {
-                self.finish(work.ticket, None);
+                over.push(work.ticket);
                 continue;
             }
-            lane.is_busy = true;
-            let place = (work.ticket.slot, work.ticket.offset);
-            let prev = self.chain.advance(&work.room, place, &self.progress);
-            self.applying
-                .push(Box::pin(apply(Arc::clone(&self.reach), shard, work, prev)));
+            if !work.is_chained {
+                let place = (work.ticket.slot, work.ticket.offset);
+                work.prev = self.chain.advance(&work.room, place, &self.progress);
+                work.is_chained = true;
+            }
+            batch.push(work);
         }
+        if !batch.is_empty() {
+            lane.is_busy = true;
+            let at = (shard, lane.epoch);
+            self.applying
+                .push(Box::pin(apply(Arc::clone(&self.reach), at, batch)));
+        }
+        over.into_iter().for_each(|ticket| self.finish(ticket));
     }
 
     async fn applied(&mut self, applied: Applied) -> Result<(), Error> {
-        let Applied { shard, work, fate } = applied;
-        let ticket = work.ticket;
-        match fate? {
-            Fate::Done => self.finish(ticket, None),
-            Fate::Settling(entry, append) => {
-                let settle = settle(self.reach.timeline.clone(), entry, append, ticket);
-                self.finishing.push(Box::pin(settle));
+        let Applied {
+            shard,
+            epoch,
+            works,
+            failure,
+        } = applied;
+        let (mut raised, mut moved, mut rewound) = (None, Vec::new(), HashSet::new());
+        for (work, fate) in works {
+            let ticket = work.ticket;
+            match fate {
+                Fate::Done => self.finish(ticket),
+                Fate::Settling(entry, append) => {
+                    self.acking.push(Box::pin(acked(ticket, entry, append)));
+                }
+                Fate::Gap { last } => {
+                    if self.progress.is_current(ticket) && rewound.insert(ticket.slot) {
+                        self.rewind(ticket.slot, &work, last).await?;
+                    }
+                    self.finish(ticket);
+                }
+                Fate::Raised(epoch) => {
+                    raised = raised.max(Some(epoch));
+                    self.finish(ticket);
+                }
+                Fate::Moved => moved.push(work),
             }
-            Fate::Gap { last } if self.progress.is_current(ticket) => {
-                self.rewind(ticket.slot, &work, last).await?;
-                self.finish(ticket, None);
-            }
-            Fate::Gap { .. } => self.finish(ticket, None),
         }
-        if let Some(lane) = self.lanes.get_mut(&shard) {
-            lane.is_busy = false;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let lane = self.lanes.entry(shard).or_default();
+        lane.is_busy = false;
+        if lane.epoch == Epoch(0) {
+            lane.epoch = epoch;
+        }
+        if !moved.is_empty() {
+            // Whatever waits for the old shard follows, so that each room's order stays.
+            moved.extend(lane.queue.drain(..));
+            moved.into_iter().for_each(|work| self.dispatch(work));
+        }
+        if let Some(epoch) = raised {
+            self.raised(shard, epoch).await?;
         }
         self.start(shard);
+        Ok(())
+    }
+
+    /// A shard began another epoch: what is not committed may be lost there, so it is read again. What
+    /// is committed was settled in an epoch that the raise has put back.
+    async fn raised(&mut self, shard: ShardId, epoch: Epoch) -> Result<(), Error> {
+        let lane = self.lanes.entry(shard).or_default();
+        if lane.epoch >= epoch {
+            return Ok(());
+        }
+        lane.epoch = epoch;
+        tracing::info!(%shard, %epoch, "a shard began an epoch; reading again what is not committed");
+        for (slot, to) in self.progress.uncommitted() {
+            self.go_back(slot, to).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells a shard what is durable in topic `timeline`, if it is not being told.
+    fn settle(&mut self, shard: ShardId) {
+        let lane = self.lanes.entry(shard).or_default();
+        if lane.is_settling || lane.acked.is_empty() {
+            return;
+        }
+        lane.is_settling = true;
+        let batch = std::mem::take(&mut lane.acked);
+        let timeline: Timeline = self.reach.timeline.clone();
+        self.settling.push(Box::pin(settle(timeline, shard, batch)));
+    }
+
+    async fn settled(&mut self, settled: Settled) -> Result<(), Error> {
+        let shard = settled.shard;
+        let lane = self.lanes.entry(shard).or_default();
+        lane.is_settling = false;
+        lane.is_ungated |= !settled.done.is_empty();
+        for (ticket, at) in settled.done {
+            let top: &mut ShardPosition = self.places.shards.entry(shard.0).or_default();
+            *top = at.max(*top);
+            self.finish(ticket);
+        }
+        // Those that are not done keep their places open until the partitions are read again.
+        if let Some(epoch) = settled.raised {
+            self.raised(shard, epoch).await?;
+        }
+        self.settle(shard);
         Ok(())
     }
 
@@ -240,6 +382,11 @@ impl Turn {
         let (topic, partition) = self.progress.name(slot);
         tracing::warn!(%topic, partition, offset = work.record.offset, to, room = %work.room,
             "earlier records of a room are missing; reading them again");
+        self.go_back(slot, to).await
+    }
+
+    async fn go_back(&mut self, slot: Slot, to: u64) -> Result<(), Error> {
+        let (topic, partition) = self.progress.name(slot);
         let mut backoff = Backoff::default();
         while let Err(error) = self.consumer.seek(&topic, partition, to).await {
             if !error.retry() {
@@ -255,45 +402,72 @@ impl Turn {
     /// Puts a record aside that can never be applied.
     fn bury(&self, ticket: Ticket, record: Record, fault: Fault) {
         let (log, node) = (self.reach.log.clone(), self.node.clone());
-        self.finishing.push(Box::pin(async move {
+        self.burying.push(Box::pin(async move {
             bury(&log, &node, &record, &fault).await?;
-            Ok((ticket, None))
+            Ok(ticket)
         }));
     }
 
     /// A record holds nothing any more; it counts as done unless its session is over.
-    fn finish(&mut self, ticket: Ticket, settled: Option<(ShardId, ShardPosition)>) {
-        if let Some((shard, at)) = settled {
-            let top = self.settled.shards.entry(shard.0).or_default();
-            *top = at.max(*top);
-        }
+    fn finish(&mut self, ticket: Ticket) {
         self.bytes -= ticket.bytes;
         self.progress.finish(ticket);
     }
 
-    fn commit(&mut self) {
-        for (topic, partition, next) in self.progress.changed() {
-            self.consumer.store(topic, partition, next);
+    /// Asks whether replicas have what was settled, and then commits it.
+    fn gate(&mut self) {
+        let offsets = self.progress.changed();
+        let lanes = self.lanes.iter_mut().filter(|(_, lane)| lane.is_ungated);
+        let shards: Vec<ShardId> = lanes.map(|(shard, _)| *shard).collect();
+        let timeline = self.reach.timeline.clone();
+        for shard in &shards {
+            if let Some(lane) = self.lanes.get_mut(shard) {
+                lane.is_ungated = false;
+            }
         }
-        let metadata = serde_json::to_string(&self.settled).expect("numbers are JSON");
-        self.committing = Some(self.consumer.commit(&metadata));
+        self.gating.push(Box::pin(async move {
+            let gates = shards.iter().map(|shard| timeline.gate(*shard));
+            let answers = join_all(gates).await;
+            (
+                offsets,
+                answers.iter().all(|answer| matches!(answer, Ok(true))),
+            )
+        }));
+    }
+
+    fn gated(&mut self, offsets: Offsets, is_open: bool) {
         let due = Instant::now() + self.options.commit_every;
         self.commit_due.as_mut().reset(due);
+        if !is_open {
+            tracing::warn!(
+                "replicas of a shard are behind; nothing is committed until they are not"
+            );
+            self.progress.not_committed(&offsets);
+            self.lanes
+                .values_mut()
+                .for_each(|lane| lane.is_ungated = true);
+            self.revoked.clear();
+            return;
+        }
+        for (topic, partition, next) in &offsets {
+            self.consumer.store(topic, *partition, *next);
+        }
+        self.offsets = offsets;
+        let metadata = serde_json::to_string(&self.places).expect("numbers are JSON");
+        self.committing = Some(self.consumer.commit(&metadata));
     }
-}
 
-/// Waits until an entry is durable, and tells the timeline so.
-async fn settle(timeline: Timeline, entry: Arc<Entry>, append: Append, ticket: Ticket) -> Finished {
-    append.await?;
-    let mut backoff = Backoff::default();
-    while let Err(error) = timeline
-        .settled(&entry.room, &entry.source, entry.offset)
-        .await
-    {
-        tracing::warn!(%error, "an entry could not be marked as settled; trying again");
-        backoff.wait().await;
+    fn committed(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
+        self.committing = None;
+        self.revoked.clear();
+        let offsets = std::mem::take(&mut self.offsets);
+        match outcome {
+            Ok(()) => self.progress.committed(&offsets),
+            Err(error) if !error.retry() => return Err(error),
+            Err(error) => tracing::warn!(%error, "a commit failed; the next one repeats it"),
+        }
+        Ok(())
     }
-    Ok((ticket, Some((entry.shard, entry.shard_position()))))
 }
 
 /// Polls, not before a time if there is one.
@@ -301,7 +475,7 @@ async fn poll(
     consumer: &mut Consumer,
     after: Option<Instant>,
     max: usize,
-) -> Result<Vec<Record>, Error> {
+) -> Result<Polled, Error> {
     if let Some(after) = after {
         tokio::time::sleep_until(after).await;
     }
@@ -331,7 +505,7 @@ mod tests {
     use crate::backend::sql::{Database, Options as FileOptions};
     use crate::cluster::bus::Bus;
     use crate::eventlog::{EventLog, Options as LogOptions};
-    use crate::timeline::{Apply, Limits, Memory, Range, Source};
+    use crate::timeline::{Apply, Entry, Limits, Memory, Range, Source};
     use crate::types::{Epoch, EventId, Position, RoomName, Seq, ShardSeq};
 
     struct Fixture {
@@ -374,7 +548,9 @@ mod tests {
             loop {
                 let event = self.turn.next(never.as_mut()).await;
                 self.turn.on(event).await.unwrap();
-                let done: u64 = self.turn.progress.changed().map(|(_, _, next)| next).sum();
+                let done = self.turn.progress.changed();
+                self.turn.progress.not_committed(&done);
+                let done: u64 = done.iter().map(|(_, _, next)| next).sum();
                 if done == self.sent as u64 {
                     return;
                 }
@@ -426,6 +602,7 @@ mod tests {
             .unwrap();
         let mut fixture = Fixture::over(log).await;
         fixture.settle(1).await;
+        assert_eq!(fixture.turn.progress.changed().len(), 1);
         fixture.send().await;
         // Somebody else holds the file, so that nothing becomes durable.
         let file = SqliteConnectOptions::new().filename(folder.path().join("vestibule.db"));
@@ -447,7 +624,7 @@ mod tests {
         }
         assert_eq!(
             (
-                fixture.turn.progress.changed().count(),
+                fixture.turn.progress.changed().len(),
                 fixture.turn.progress.open()
             ),
             (0, 1)
@@ -462,7 +639,7 @@ mod tests {
         let mut fixture = Fixture::new().await;
         fixture.send().await;
         let mut other = fixture.log.consumer("other", &["messages"]).await.unwrap();
-        let record = other.poll(1).await.unwrap().remove(0);
+        let record = other.poll(1).await.unwrap().into_records().remove(0);
         let timeline = Timeline::Memory(fixture.timeline.clone());
         let apply = Apply {
             room: room(),
@@ -529,7 +706,7 @@ mod tests {
             epochs.collect::<Vec<_>>(),
             [(1, 1), (1, 2), (2, 3), (2, 4), (2, 5), (2, 6)]
         );
-        assert_eq!(fixture.turn.settled.shards[&0].shard_seq, ShardSeq(4));
+        assert_eq!(fixture.turn.places.shards[&0].shard_seq, ShardSeq(4));
     }
 
     #[tokio::test]

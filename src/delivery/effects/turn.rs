@@ -20,7 +20,7 @@ use crate::cluster::bus::Ephemeral;
 use crate::delivery::backoff::Backoff;
 use crate::delivery::bury::bury;
 use crate::delivery::route::Fault;
-use crate::eventlog::{Append, Consumer, Error, Record};
+use crate::eventlog::{Append, Consumer, Error, Polled, Record};
 use crate::events::{Durability, Envelope, Row, view_ephemeral};
 use crate::store;
 use crate::telemetry::metrics;
@@ -56,13 +56,16 @@ impl Turn {
         let mut backoff = Backoff::default();
         let mut commit_due = Instant::now() + self.options.commit_every;
         loop {
-            let records = tokio::select! {
+            let polled = tokio::select! {
                 () = &mut end => break,
-                () = tokio::time::sleep_until(commit_due) => Ok(Vec::new()),
-                records = self.consumer.poll(self.options.batch) => records,
+                () = tokio::time::sleep_until(commit_due) => Ok(Polled::Records(Vec::new())),
+                polled = self.consumer.poll(self.options.batch) => polled,
             };
-            match records {
-                Ok(records) => self.work(records).await?,
+            match polled {
+                Ok(Polled::Records(records)) => self.work(records).await?,
+                // What was done is committed before another member begins, while this is held.
+                Ok(Polled::Revoked(_revocation)) => self.commit().await?,
+                Ok(Polled::Assigned(_)) => {}
                 Err(error) if error.retry() => {
                     tracing::warn!(%error, "the log could not be read; trying again");
                     backoff.wait().await;
@@ -85,7 +88,7 @@ impl Turn {
         loop {
             let soon = std::time::Duration::from_millis(50);
             match tokio::time::timeout(soon, self.consumer.poll(self.options.batch)).await {
-                Ok(records) => self.work(records.unwrap()).await.unwrap(),
+                Ok(polled) => self.work(polled.unwrap().into_records()).await.unwrap(),
                 Err(_) => return,
             }
         }

@@ -43,8 +43,11 @@ impl Fanout {
                 });
                 close(members);
             }
-            Control::JoinRoom { user, room } => self.put(user, room),
-            Control::LeaveRoom { user, room } => self.take_out(user, room),
+            Control::CloseRoom(room) => close(self.members(Some(room.clone()))),
+            Control::JoinRoom { user, room } => self.put(&self.members(user_room(user)), room),
+            Control::LeaveRoom { user, room } => {
+                self.take_out(&self.members(user_room(user)), room);
+            }
             Control::Forget { .. } | Control::Recheck => {
                 if let Some(duties) = self.duties.get() {
                     (duties.others)(control);
@@ -62,21 +65,21 @@ impl Fanout {
         reach.map_or_else(Vec::new, |reach| self.hub.reached(&reach))
     }
 
-    /// Attaches a user's sockets to a room, each at a place in the stream as a join does; they have
-    /// nothing to catch up.
-    fn put(&self, user: &UserId, room: &RoomName) {
+    /// Attaches sockets to a room, each at a place in the stream as a join does; they have nothing to
+    /// catch up.
+    pub fn put(&self, members: &[Rc<Member>], room: &RoomName) {
         let Some(duties) = self.duties.get() else {
             return;
         };
-        for member in self.members(user_room(user)) {
+        for member in members {
             if member.is_in(room.as_str()) {
                 continue;
             }
-            if rooms_counted(&member) >= duties.rooms_max {
+            if rooms_counted(member) >= duties.rooms_max {
                 tracing::warn!(socket = %member.id(), %room, "a socket is in too many rooms to be put into another");
                 continue;
             }
-            if let Some(socket) = Socket::of(&member) {
+            if let Some(socket) = Socket::of(member) {
                 let room = room.clone();
                 let shard = (duties.shard_of)(&room);
                 let reply = None;
@@ -92,11 +95,10 @@ impl Fanout {
         }
     }
 
-    /// Takes a user's sockets out of a room, also those that are about to be in it: their tick is
-    /// behind this word in the stream.
-    fn take_out(&self, user: &UserId, room: &RoomName) {
-        let members = self.members(user_room(user));
-        for member in &members {
+    /// Takes sockets out of a room, also those that are about to be in it: their tick is behind this
+    /// word in the stream.
+    pub fn take_out(&self, members: &[Rc<Member>], room: &RoomName) {
+        for member in members {
             self.hub.leave(member, room.as_str());
         }
         self.waiting.borrow_mut().retain(|_, waiting| {
@@ -114,7 +116,9 @@ pub fn token_room(token_id: &str) -> Option<RoomName> {
     RoomName::parse(&format!("token:{short}")).ok()
 }
 
-pub(super) fn is_of_token(room: &RoomName) -> bool {
+/// Whether a room is that of a token, which others must not see.
+#[must_use]
+pub fn is_of_token(room: &RoomName) -> bool {
     room.as_str().starts_with("token:")
 }
 

@@ -10,25 +10,33 @@
 //! their token and user (`control.rs`). What else they ask is handed to who registered with
 //! [`Fanout::on_control`].
 //!
-//! Not here: repair after a gap (the memory bus has none), who may join (`handlers`).
+//! What a bus over a network loses is found again in the timeline (`repair.rs`); what is next in a room,
+//! and what its members were shown before, is known for each room (`rooms.rs`).
+//!
+//! Not here: who may join (`handlers`).
 
 mod control;
+mod repair;
+mod rooms;
+mod show;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::cluster::bus::{Delivery, Ephemeral, Port, Publication, Stream};
-use crate::events::{Envelope, Vocabulary, view};
-use crate::protocol::socketio::encode;
-use crate::rooms::{Broadcast, Hold, Hub, Member, NamespaceId, Reach};
+use crate::cluster::bus::{Delivery, Port, Stream};
+use crate::events::Vocabulary;
+use crate::rooms::{Hold, Hub, Member, NamespaceId};
 use crate::server::Socket;
+use crate::timeline::{Timeline, Vector};
 use crate::types::{RoomName, ShardId, ShardPosition};
+use repair::Repair;
+use rooms::Track;
 
-pub use control::{Duties, token_room, user_room};
+pub use control::{Duties, is_of_token, token_room, user_room};
 
 /// A socket is in the room from `at` on; what it is sent waits until `hold` is released.
 pub struct Attached {
@@ -53,7 +61,18 @@ pub struct Fanout {
     subscribed: RefCell<HashSet<RoomName>>,
     waiting: RefCell<HashMap<u64, Waiting>>,
     next_token: Cell<u64>,
-    positions: RefCell<HashMap<ShardId, ShardPosition>>,
+    positions: RefCell<Vector>,
+    timeline: Timeline,
+    /// Rooms with a timeline that are heard here.
+    tracks: RefCell<HashMap<RoomName, Track>>,
+    repairs: RefCell<HashMap<ShardId, Repair>>,
+    /// Ticks that repairs wait for; `None` when the stream is over.
+    asked: RefCell<Option<HashMap<u64, oneshot::Sender<ShardPosition>>>>,
+    is_checking: Cell<bool>,
+    /// Rooms of which it is not known what comes next.
+    unknown: RefCell<HashSet<RoomName>>,
+    is_finding: Cell<bool>,
+    me: Weak<Self>,
     duties: OnceCell<Duties>,
 }
 
@@ -63,13 +82,15 @@ const NAMESPACE: NamespaceId = NamespaceId(0);
 /// not churn.
 const LINGER: Duration = Duration::from_secs(10);
 /// Deliveries before the worker's other tasks get a turn. Far fewer than an outbox holds.
-const DELIVERIES_PER_TURN: u32 = 64;
+const DELIVERIES_PER_TURN: usize = 64;
+/// How often rooms are compared with their tops.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 impl Fanout {
     /// The fan-out of the worker that owns `hub`.
     #[must_use]
-    pub fn new(hub: Rc<Hub>, port: Port, vocabulary: Vocabulary) -> Rc<Self> {
-        Rc::new(Self {
+    pub fn new(hub: Rc<Hub>, port: Port, vocabulary: Vocabulary, timeline: Timeline) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
             hub,
             port,
             vocabulary,
@@ -77,6 +98,14 @@ impl Fanout {
             waiting: RefCell::default(),
             next_token: Cell::new(0),
             positions: RefCell::default(),
+            timeline,
+            tracks: RefCell::default(),
+            repairs: RefCell::default(),
+            asked: RefCell::new(Some(HashMap::new())),
+            is_checking: Cell::new(false),
+            unknown: RefCell::default(),
+            is_finding: Cell::new(false),
+            me: Weak::clone(me),
             duties: OnceCell::new(),
         })
     }
@@ -85,6 +114,8 @@ impl Fanout {
     pub async fn run(&self, mut stream: Stream) {
         let mut sweep = tokio::time::interval(LINGER);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut check = tokio::time::interval(CHECK_EVERY);
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut in_turn = 0;
         loop {
             tokio::select! {
@@ -93,9 +124,11 @@ impl Fanout {
                         self.deliver(delivery);
                         in_turn += 1;
                     }
-                    None => return,
+                    None => break,
                 },
                 _ = sweep.tick() => self.unsubscribe_empty(),
+                // In one process nothing is lost without a word.
+                _ = check.tick(), if self.timeline.publishes() => self.begin_check(),
             }
             if in_turn == DELIVERIES_PER_TURN {
                 // The stream never makes this task wait while it holds anything. Without a pause
@@ -104,6 +137,20 @@ impl Fanout {
                 tokio::task::yield_now().await;
             }
         }
+        // Repairs that wait for a tick end.
+        self.asked.take();
+    }
+
+    fn begin_check(&self) {
+        let Some(me) = self.me.upgrade().filter(|me| !me.is_checking.get()) else {
+            return;
+        };
+        self.is_checking.set(true);
+        // Ends by itself, or with the worker.
+        drop(tokio::task::spawn_local(async move {
+            me.check().await;
+            me.is_checking.set(false);
+        }));
     }
 
     /// Adds a socket to a room at a known place in the shard's stream.
@@ -135,8 +182,7 @@ impl Fanout {
     }
 
     fn ask(&self, waiting: Waiting, shard: ShardId) {
-        let token = self.next_token.get();
-        self.next_token.set(token + 1);
+        let token = self.token();
         if self.subscribed.borrow_mut().insert(waiting.room.clone()) {
             self.port.subscribe(&waiting.room);
         }
@@ -144,90 +190,86 @@ impl Fanout {
         self.port.tick(shard, token);
     }
 
-    /// Where this worker stands in a shard's stream.
+    fn token(&self) -> u64 {
+        self.next_token.replace(self.next_token.get() + 1)
+    }
+
+    /// Where this worker stands in a shard's stream: everything up to there that its rooms were to be
+    /// shown is in their members' outboxes.
     pub fn position(&self, shard: ShardId) -> ShardPosition {
-        self.positions
-            .borrow()
-            .get(&shard)
-            .copied()
-            .unwrap_or_default()
+        self.positions.borrow().at(shard).unwrap_or_default()
+    }
+
+    /// Where this worker stands in every shard that it has heard.
+    pub fn vector(&self) -> Vector {
+        self.positions.borrow().clone()
+    }
+
+    fn advance(&self, shard: ShardId, to: ShardPosition) {
+        if let Err(error) = self.positions.borrow_mut().advance(shard, to) {
+            tracing::error!(%shard, %error, "there are more shards than there may be");
+        }
     }
 
     fn deliver(&self, delivery: Delivery) {
+        if let Delivery::Tick { shard, at, token } = delivery
+            && self.answered(shard, at, token)
+        {
+            return;
+        }
+        if let Some(delivery) = self.held_back(delivery) {
+            self.pass(delivery);
+        }
+    }
+
+    /// Does what a delivery says, now.
+    fn pass(&self, delivery: Delivery) {
         match delivery {
-            Delivery::Entry(publication) => self.entry(&publication),
+            Delivery::Entry(publication) => {
+                if !self.entry(&publication) {
+                    tracing::warn!(room = %publication.room, "an entry is missing");
+                    // It is read again with what is missing before it.
+                    self.interrupted(publication.shard);
+                }
+            }
             Delivery::Ephemeral(event) => self.ephemeral(&event),
             Delivery::Tick { shard, at, token } => {
-                self.positions.borrow_mut().insert(shard, at);
-                self.ticked(token, at);
+                self.advance(shard, at);
+                // After a repair the worker may be further than the tick.
+                self.ticked(token, (shard, self.position(shard)));
             }
-            Delivery::Interrupted { shard } => {
-                tracing::error!(%shard, "the bus was interrupted; rooms of this shard may have a gap");
-            }
+            Delivery::Interrupted { shard } => self.interrupted(shard),
             Delivery::Control(control) => self.control(&control),
         }
     }
 
-    fn entry(&self, publication: &Publication) {
-        self.positions
-            .borrow_mut()
-            .insert(publication.shard, publication.at);
-        if self
-            .hub
-            .room(NAMESPACE, publication.room.as_str())
-            .is_none()
-        {
-            return;
-        }
-        let shown = Envelope::parse(&publication.payload)
-            .map_err(|error| error.to_string())
-            .and_then(|envelope| {
-                view(&self.vocabulary.current(), &envelope, publication.position)
-                    .map_err(|e| e.to_string())
-            });
-        match shown {
-            Ok(shown) => {
-                let frame = encode::event("/", None, &shown.event, &shown.json, &[]);
-                self.hub.broadcast(&Broadcast {
-                    reach: Reach {
-                        namespace: NAMESPACE,
-                        to: vec![publication.room.clone()],
-                        except: Vec::new(),
-                    },
-                    frame,
-                    is_volatile: false,
-                });
-            }
-            // The pump checked it before it was ordered; history shows it all the same.
-            Err(error) => tracing::error!(id = %publication.id, %error, "an event cannot be shown"),
-        }
-    }
-
-    fn ephemeral(&self, event: &Ephemeral) {
-        let except = event
-            .except
-            .iter()
-            .filter_map(|id| RoomName::parse(id.as_str()).ok());
-        self.hub.broadcast(&Broadcast {
-            reach: Reach {
-                namespace: NAMESPACE,
-                to: vec![event.room.clone()],
-                except: except.collect(),
-            },
-            frame: encode::event("/", None, &event.event, event.data.get(), &[]),
-            is_volatile: false,
-        });
-    }
-
-    fn ticked(&self, token: u64, at: ShardPosition) {
+    fn ticked(&self, token: u64, (shard, at): (ShardId, ShardPosition)) {
         let Some(waiting) = self.waiting.borrow_mut().remove(&token) else {
             return;
         };
+        let is_given_up = waiting
+            .reply
+            .as_ref()
+            .is_some_and(oneshot::Sender::is_closed);
+        if !is_given_up && !waiting.socket.member().is_in(waiting.room.as_str()) {
+            let mut is_new = false;
+            let mut tracks = self.tracks.borrow_mut();
+            let track = tracks.entry(waiting.room.clone()).or_insert_with(|| {
+                is_new = true;
+                Track::new(shard, at)
+            });
+            track.joined(waiting.socket.id(), at);
+            drop(tracks);
+            if is_new && self.timeline.publishes() {
+                self.unknown.borrow_mut().insert(waiting.room.clone());
+                self.find_starts();
+            }
+        }
         let Some(reply) = waiting.reply else {
             waiting.socket.join(&waiting.room);
             return;
         };
-        if reply.is_closed() {
+        if is_given_up {
             // The join was given up and refused; it must not happen behind the client's back.
             return;
         }
@@ -238,13 +280,18 @@ impl Fanout {
     }
 
     fn unsubscribe_empty(&self) {
-        let waiting = self.waiting.borrow();
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.retain(|_, waiting| {
+            let reply = waiting.reply.as_ref();
+            reply.is_none_or(|reply| !reply.is_closed())
+        });
         let awaited: HashSet<&RoomName> = waiting.values().map(|waiting| &waiting.room).collect();
         self.subscribed.borrow_mut().retain(|room| {
             let is_needed =
                 self.hub.room(NAMESPACE, room.as_str()).is_some() || awaited.contains(room);
             if !is_needed {
                 self.port.unsubscribe(room);
+                self.tracks.borrow_mut().remove(room);
             }
             is_needed
         });
@@ -255,7 +302,7 @@ impl Fanout {
 /// watches have a bound of their own, and the room of its token is not of its choice.
 #[must_use]
 pub fn rooms_counted(member: &Member) -> usize {
-    member.count_rooms(|room| !is_watched(room) && !control::is_of_token(room))
+    member.count_rooms(|room| !is_watched(room) && !is_of_token(room))
 }
 
 /// Whether a room is one of those in which presence is told.
@@ -264,5 +311,7 @@ pub fn is_watched(room: &RoomName) -> bool {
     room.as_str().starts_with("presence:") || room.as_str().starts_with("crowd:")
 }
 
+#[cfg(test)]
+mod scenes;
 #[cfg(test)]
 mod tests;

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::cluster::bus::Bus;
+use crate::cluster::bus::{Bus, Ephemeral};
 use crate::cluster::control::Control;
 use crate::protocol::frame::Part;
 use crate::rooms::{Limits, Link, Member, Outbox};
 use crate::server::{Client, ConnectError, Handshake, Io, Local, Mailboxes, Options, Server};
+use crate::timeline;
 use crate::types::{CloseReason, SocketId, Timestamp, UserId};
+
+fn timeline() -> Timeline {
+    Timeline::Memory(timeline::Memory::new(timeline::Limits::default()))
+}
 
 /// A transport that takes everything at once.
 struct Fast {
@@ -61,7 +66,7 @@ async fn a_backlog_does_not_overflow_a_fast_socket() {
         assert_eq!(bus.publish_ephemeral(Arc::new(event)), 0);
     }
     bus.close();
-    let fanout = Fanout::new(Rc::clone(&hub), port, Vocabulary::builtin());
+    let fanout = Fanout::new(Rc::clone(&hub), port, Vocabulary::builtin(), timeline());
     let tasks = tokio::task::LocalSet::new();
     let flushed = Rc::clone(&hub);
     tasks.spawn_local(async move { flushed.run_flusher().await });
@@ -78,10 +83,10 @@ async fn a_backlog_does_not_overflow_a_fast_socket() {
 }
 
 /// A transport that notes what it is given.
-struct Noted {
+pub(super) struct Noted {
     outbox: Rc<Outbox>,
-    seen: RefCell<Vec<String>>,
-    closed: Cell<Option<CloseReason>>,
+    pub(super) seen: RefCell<Vec<String>>,
+    pub(super) closed: Cell<Option<CloseReason>>,
 }
 
 impl Link for Noted {
@@ -110,15 +115,19 @@ struct Rooms {
 }
 
 /// One worker with its fan-out; sockets enter it into the rooms that they name in CONNECT.
-struct Worker {
+pub(super) struct Worker {
     local: Rc<Local>,
-    bus: Bus,
-    fanout: Rc<Fanout>,
+    pub(super) bus: Bus,
+    pub(super) fanout: Rc<Fanout>,
     stream: Stream,
 }
 
 impl Worker {
     fn new() -> Self {
+        Self::over(timeline())
+    }
+
+    pub(super) fn over(timeline: Timeline) -> Self {
         let server = Server::new().namespace("/", |root| {
             root.middleware(|socket, auth| async move {
                 let auth = auth.expect("a list of rooms");
@@ -144,7 +153,12 @@ impl Worker {
         let local = Local::install(0, Io::new(mailboxes, server.clone()), server, options);
         let bus = Bus::memory();
         let (port, stream) = bus.attach(64);
-        let fanout = Fanout::new(Rc::clone(local.hub()), port, Vocabulary::builtin());
+        let fanout = Fanout::new(
+            Rc::clone(local.hub()),
+            port,
+            Vocabulary::builtin(),
+            timeline,
+        );
         fanout.on_control(Duties {
             shard_of: Box::new(|_| ShardId(0)),
             rooms_max: 4,
@@ -159,7 +173,7 @@ impl Worker {
     }
 
     /// A socket that has sent CONNECT for these rooms.
-    fn connect(&self, rooms: &str) -> (Rc<Client>, Rc<Noted>) {
+    pub(super) fn connect(&self, rooms: &str) -> (Rc<Client>, Rc<Noted>) {
         let outbox = Outbox::new(Limits {
             frames_max: 100,
             bytes_max: 1 << 20,
@@ -180,8 +194,8 @@ impl Worker {
     }
 
     /// Lets the worker's tasks do what they can, and delivers what the bus holds.
-    async fn settle(&mut self) {
-        for _ in 0..8 {
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..32 {
             tokio::task::yield_now().await;
             while let Some(delivery) = self.stream.try_recv() {
                 self.fanout.deliver(delivery);
@@ -206,16 +220,16 @@ impl Worker {
             .deliver(Delivery::Ephemeral(Arc::new(ephemeral)));
     }
 
-    fn size(&self, room: &str) -> usize {
+    pub(super) fn size(&self, room: &str) -> usize {
         self.fanout.members(Some(name(room))).len()
     }
 }
 
-fn name(text: &str) -> RoomName {
+pub(super) fn name(text: &str) -> RoomName {
     RoomName::parse(text).unwrap()
 }
 
-fn user(text: &str) -> UserId {
+pub(super) fn user(text: &str) -> UserId {
     UserId::parse(text).unwrap()
 }
 
@@ -285,6 +299,21 @@ async fn control_words_find_sockets_by_token_and_user() {
         worker.tell(Control::CloseUser { user: ann, except }).await;
         assert_eq!(closed(&laptop), Some(CloseReason::ForcedServerClose));
         assert_eq!(closed(&other), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rooms_sockets_are_closed_and_no_others() {
+    on_a_worker(|mut worker| async move {
+        let (_a, inside) = worker.connect(r#"["user:ann","course:bio"]"#);
+        let (_b, outside) = worker.connect(r#"["user:ann"]"#);
+        worker.settle().await;
+        worker.tell(Control::CloseRoom(name("course:bio"))).await;
+        assert_eq!(inside.closed.get(), Some(CloseReason::ForcedServerClose));
+        assert_eq!(outside.closed.get(), None);
+        worker.tell(Control::CloseRoom(name("nobody"))).await;
+        assert_eq!(outside.closed.get(), None);
     })
     .await;
 }

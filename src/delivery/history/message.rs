@@ -9,7 +9,7 @@ use super::{ALL, History, down};
 use crate::events::Envelope;
 use crate::store::Message;
 use crate::timeline::Entry;
-use crate::types::{EventId, Position, Problem, RoomName};
+use crate::types::{Code, EventId, Position, Problem, RoomName};
 
 /// How long a message that this node has just published is waited for: until the pump gave it its
 /// place, a few milliseconds at most unless the node is overloaded.
@@ -24,7 +24,7 @@ impl History {
     /// of `room`, and of the room to which this node published it.
     ///
     /// # Errors
-    /// `unavailable` when a store does not answer.
+    /// `unavailable` when a store does not answer, or the message is on its way to its place for long.
     pub async fn message(
         &self,
         id: &EventId,
@@ -48,7 +48,27 @@ impl History {
             tokio::time::sleep(WAIT).await;
         }
         // It may have been stored between the two questions.
-        self.store.message(id).await.map_err(Problem::from)
+        let stored = self.store.message(id).await?;
+        if stored.is_none() && self.recent.room(id).is_some() {
+            return Err(
+                Problem::new(Code::Unavailable, "the message has no place yet; try again")
+                    .retry_after(Duration::from_secs(1)),
+            );
+        }
+        Ok(stored)
+    }
+
+    /// The same for a message that another node published to a room.
+    ///
+    /// # Errors
+    /// As [`History::message`].
+    pub async fn message_of(
+        &self,
+        id: &EventId,
+        room: &RoomName,
+    ) -> Result<Option<Message>, Problem> {
+        self.recent.note(id, room);
+        self.message(id, None).await
     }
 
     async fn in_timeline(&self, id: &EventId, room: &RoomName) -> Result<Option<Message>, Problem> {

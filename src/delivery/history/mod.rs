@@ -172,7 +172,7 @@ impl History {
                 ..Missed::default()
             });
         };
-        if let Some(reason) = unknown(after, top) {
+        if let Some(reason) = unknown(after, top, range.complete) {
             return Ok(Missed {
                 top,
                 reason: Some(reason),
@@ -318,13 +318,14 @@ fn is_newer(position: Position, than: Position) -> bool {
     }
 }
 
-/// Why a position cannot be continued from.
-fn unknown(after: Position, top: Position) -> Option<&'static str> {
+/// Why a position cannot be continued from. One of an epoch that has ended can be if the timeline still has
+/// the place itself and all after it: what the shard lost would be a place that it does not have.
+fn unknown(after: Position, top: Position, is_kept: bool) -> Option<&'static str> {
     if after.epoch > top.epoch {
         Some("epoch_unknown")
     } else if after.seq > top.seq {
         Some("position_unknown")
-    } else if after.epoch < top.epoch && after.epoch != Epoch(0) {
+    } else if after.epoch < top.epoch && after.epoch != Epoch(0) && !is_kept {
         Some("epoch_changed")
     } else {
         None
@@ -363,6 +364,10 @@ fn down(error: &timeline::Error) -> Problem {
 
 fn away(error: &archive::Error) -> Problem {
     tracing::warn!(%error, "the archive does not answer");
+    late()
+}
+
+fn late() -> Problem {
     Problem::new(
         Code::Unavailable,
         "older events cannot be read right now; try again",

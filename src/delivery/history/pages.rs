@@ -10,15 +10,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::fold::Changes;
-use super::{ALL, History, Item, Payload, Shown, away, down, is_newer, is_older};
+use super::{ALL, History, Item, Payload, Shown, away, is_newer, is_older, late};
 use crate::archive::{self, Row};
 use crate::events::{Catalogue, Envelope};
-use crate::timeline::Range;
-use crate::types::{EventId, Position, Problem, RoomName, Seq};
+use crate::timeline::{Range, Trimmed};
+use crate::types::{EventId, Kind, Position, Problem, RoomName, Seq};
 
 /// A page of a room's messages.
 #[derive(Debug)]
@@ -34,9 +36,15 @@ pub struct Page {
     /// When it is not complete: how far the archive is, if it could be asked. What is missing is
     /// later than this.
     pub archived_up_to: Option<Position>,
+    /// True when a store did not answer in time: of what it has, something may be missing, and
+    /// later changes of these messages too.
+    pub is_stale: bool,
     /// The room's newest place.
     pub top: Position,
 }
+
+/// How long a store may take until a page is made without it.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Events read for one page. A long run of reactions takes several pages, none of them slow.
 const EVENTS_MAX: usize = 2_000;
@@ -109,7 +117,7 @@ impl History {
         before: Option<Position>,
         limit: usize,
     ) -> Result<Page, Problem> {
-        let range = self.recent(room).await?;
+        let (range, is_blind) = self.recent(room).await?;
         let mut scan = self.scan(limit);
         let is_wanted = |position: Position| before.is_none_or(|before| is_older(position, before));
         for entry in range.entries.iter().rev() {
@@ -125,25 +133,34 @@ impl History {
         let mut gap = Gap::None;
         let mut is_start = range.top.seq == Seq(0) || edge.is_some_and(is_first);
         if !scan.is_over() && !is_start {
-            match self.below(room, edge, &mut scan).await {
-                Ok(start) => {
+            let read = timeout(ANSWER_WITHIN, self.below(room, edge, &mut scan)).await;
+            match read {
+                Ok(Ok(start)) => {
                     is_start = start;
                     gap = self.gap_below(room, edge, &range).await;
                 }
-                Err(error) if scan.messages.is_empty() || !error.retry() => {
+                Ok(Err(error)) if scan.messages.is_empty() || !error.retry() => {
                     return Err(away(&error));
                 }
-                Err(_) => gap = Gap::Unknown,
+                Err(_late) if scan.messages.is_empty() => return Err(late()),
+                Ok(Err(_)) | Err(_) => gap = Gap::Unknown,
             }
+        }
+        if is_blind {
+            gap = Gap::After(range.top);
         }
         let highest = scan.highest.filter(|_| before.is_some());
         let top = self.known(room, range.top);
+        let is_unsure = is_blind || matches!(gap, Gap::Unknown);
+        let previous = scan.lowest.filter(|lowest| !is_start && !is_first(*lowest));
+        let (messages, is_old) = self.page(room, scan, &range).await?;
         Ok(Page {
             next: highest.filter(|highest| highest.seq < top.seq),
-            previous: scan.lowest.filter(|lowest| !is_start && !is_first(*lowest)),
+            previous,
             complete: matches!(gap, Gap::None),
             archived_up_to: gap.archived(),
-            messages: self.page(room, scan, &range).await?,
+            is_stale: is_unsure || is_old,
+            messages,
             top,
         })
     }
@@ -158,7 +175,7 @@ impl History {
         after: Position,
         limit: usize,
     ) -> Result<Page, Problem> {
-        let range = self.recent(room).await?;
+        let (range, is_blind) = self.recent(room).await?;
         let mut scan = self.scan(limit);
         let mut last = after;
         let mut gap = Gap::None;
@@ -196,12 +213,20 @@ impl History {
         }
         let top = self.known(room, range.top);
         let is_cut = scan.is_over();
+        if is_blind {
+            gap = Gap::After(range.top);
+        }
+        let next = scan.highest.filter(|end| is_cut && end.seq < top.seq);
+        let previous = scan.lowest.filter(|lowest| lowest.seq > Seq(1));
+        let is_unsure = is_blind || matches!(gap, Gap::Unknown);
+        let (messages, is_old) = self.page(room, scan, &range).await?;
         Ok(Page {
-            next: scan.highest.filter(|end| is_cut && end.seq < top.seq),
-            previous: scan.lowest.filter(|lowest| lowest.seq > Seq(1)),
+            next,
+            previous,
             complete: matches!(gap, Gap::None),
             archived_up_to: gap.archived(),
-            messages: self.page(room, scan, &range).await?,
+            is_stale: is_unsure || is_old,
+            messages,
             top,
         })
     }
@@ -266,18 +291,28 @@ impl History {
         }
     }
 
-    /// The messages as they are now.
+    /// The messages as they are now; true when only the timeline could say so.
     async fn page(
         &self,
         room: &RoomName,
         scan: Scan,
         range: &Range,
-    ) -> Result<Vec<Shown>, Problem> {
+    ) -> Result<(Vec<Shown>, bool), Problem> {
         let ids: Vec<EventId> = scan.messages.iter().map(|(id, _)| id.clone()).collect();
         let mut changes = Changes::default();
+        let mut is_old = false;
         if !ids.is_empty() {
-            let changed = self.store.changed(room, &ids).await?;
-            changes.store(changed, self.store.reactions(&ids).await?);
+            let read = async {
+                let changed = self.store.changed(room, &ids).await?;
+                Ok::<_, Problem>((changed, self.store.reactions(&ids).await?))
+            };
+            match timeout(ANSWER_WITHIN, read).await {
+                Ok(Ok((changed, reactions))) => changes.store(changed, reactions),
+                Ok(Err(problem)) if problem.code.kind() != Kind::Unavailable => {
+                    return Err(problem);
+                }
+                Ok(Err(_)) | Err(_) => is_old = true,
+            }
             changes.timeline(&range.entries);
         }
         let mut shown = Vec::with_capacity(ids.len());
@@ -290,13 +325,34 @@ impl History {
             }
             shown.push(message);
         }
-        Ok(shown)
+        Ok((shown, is_old))
     }
 
-    async fn recent(&self, room: &RoomName) -> Result<Range, Problem> {
+    /// What the timeline has of a room. When it does not answer in time, only how far the archive is; then
+    /// the page is of the archive alone, and true is answered too.
+    async fn recent(&self, room: &RoomName) -> Result<(Range, bool), Problem> {
         let start = Position::default();
-        let range = self.timeline.range(room, start, ALL, usize::MAX).await;
-        range.map_err(|error| down(&error))
+        let range = self.timeline.range(room, start, ALL, usize::MAX);
+        match timeout(ANSWER_WITHIN, range).await {
+            Ok(Ok(range)) => return Ok((range, false)),
+            Ok(Err(error)) => tracing::debug!(%error, "a page is made without the timeline"),
+            Err(_late) => tracing::debug!("a page is made without the timeline"),
+        }
+        let top = timeout(ANSWER_WITHIN, self.archive.top(room)).await;
+        let top = top.map_err(|_late| late())?;
+        let top = top.map_err(|error| away(&error))?.unwrap_or_default();
+        let trimmed = Trimmed {
+            position: top,
+            shard: None,
+        };
+        let range = Range {
+            entries: Vec::new(),
+            complete: false,
+            top,
+            more: false,
+            trimmed: Some(trimmed),
+        };
+        Ok((range, true))
     }
 }
 

@@ -211,6 +211,29 @@ async fn a_long_run_of_reactions_takes_several_short_pages() {
 }
 
 #[tokio::test]
+async fn a_place_of_an_epoch_that_ended_is_good_while_it_is_kept() {
+    let scene = Scene::of(&[Step::Message; 3], 100, 0).await;
+    let mut later = entry(Step::Message, 4);
+    (later.epoch, later.shard_seq) = (Epoch(2), ShardSeq(1));
+    scene.history.timeline.restore(later);
+    let now = ShardPosition {
+        epoch: Epoch(2),
+        shard_seq: ShardSeq(1),
+    };
+    for (after, expected) in [
+        (at(0), Ok(4)),
+        (at(3), Ok(1)),
+        (at(4), Err("epoch_changed")),
+    ] {
+        let missed = scene.history.missed(&room(), Some(after), now).await;
+        let missed = missed.unwrap();
+        let found = missed.reason.map_or(Ok(missed.events.len()), Err);
+        assert_eq!(found, expected, "{after}");
+    }
+    scene.database.close().await;
+}
+
+#[tokio::test]
 async fn what_is_in_neither_is_said_to_be_missing() {
     let steps = [Step::Message; 40];
     // 11 to 30 are in neither.

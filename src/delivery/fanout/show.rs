@@ -1,0 +1,140 @@
+//! Events into the outboxes of this worker.
+
+use super::rooms::Verdict;
+use super::{Fanout, NAMESPACE};
+use crate::cluster::bus::{Ephemeral, Publication};
+use crate::events::{Envelope, view};
+use crate::protocol::frame::Frame;
+use crate::protocol::socketio::encode;
+use crate::rooms::{Broadcast, Reach};
+use crate::telemetry::metrics;
+use crate::types::{CloseReason, RoomName, ShardPosition, SocketId};
+
+impl Fanout {
+    /// Shows an entry if it is next in its room. False when something before it is missing; then it was
+    /// not shown.
+    pub(super) fn entry(&self, publication: &Publication) -> bool {
+        let place = (publication.position, publication.at);
+        let verdict = match self.tracks.borrow_mut().get_mut(&publication.room) {
+            Some(track) => track.judge(place, &publication.id),
+            None => Verdict::New,
+        };
+        if verdict == Verdict::Gap {
+            return false;
+        }
+        self.advance(publication.shard, publication.at);
+        match verdict {
+            Verdict::Old | Verdict::Gap => {}
+            Verdict::New => self.show(publication),
+            Verdict::Again => self.show_to_newcomers(publication),
+            Verdict::Lost => {
+                self.send_away(&publication.room);
+                if let Some(track) = self.tracks.borrow_mut().get_mut(&publication.room) {
+                    track.restart(Some(publication.position), publication.at);
+                }
+                self.show(publication);
+            }
+        }
+        true
+    }
+
+    fn show(&self, publication: &Publication) {
+        let room = &publication.room;
+        if self.hub.room(NAMESPACE, room.as_str()).is_none() {
+            return;
+        }
+        if let Some(frame) = self.frame(publication) {
+            self.hub.broadcast(&Broadcast {
+                reach: Reach {
+                    namespace: NAMESPACE,
+                    to: vec![room.clone()],
+                    except: Vec::new(),
+                },
+                frame,
+                is_volatile: false,
+            });
+        }
+    }
+
+    fn show_to_newcomers(&self, publication: &Publication) {
+        let newcomers = self.newcomers(&publication.room);
+        if newcomers.is_empty() {
+            return;
+        }
+        let Some(frame) = self.frame(publication) else {
+            return;
+        };
+        for id in newcomers {
+            let member = self.hub.member(NAMESPACE, id.as_str());
+            if let Some(member) = member.filter(|member| member.is_in(publication.room.as_str())) {
+                self.hub.send(member.outbox(), frame.clone());
+            }
+        }
+    }
+
+    fn newcomers(&self, room: &RoomName) -> Vec<SocketId> {
+        let tracks = self.tracks.borrow();
+        tracks
+            .get(room)
+            .map_or_else(Vec::new, |track| track.newcomers().to_vec())
+    }
+
+    fn frame(&self, publication: &Publication) -> Option<Frame> {
+        let shown = Envelope::parse(&publication.payload)
+            .map_err(|error| error.to_string())
+            .and_then(|envelope| {
+                view(&self.vocabulary.current(), &envelope, publication.position)
+                    .map_err(|e| e.to_string())
+            });
+        match shown {
+            Ok(shown) => Some(encode::event("/", None, &shown.event, &shown.json, &[])),
+            // The pump checked it before it was ordered; history shows it all the same.
+            Err(error) => {
+                tracing::error!(id = %publication.id, %error, "an event cannot be shown");
+                None
+            }
+        }
+    }
+
+    pub(super) fn ephemeral(&self, event: &Ephemeral) {
+        let except = event
+            .except
+            .iter()
+            .filter_map(|id| RoomName::parse(id.as_str()).ok());
+        self.hub.broadcast(&Broadcast {
+            reach: Reach {
+                namespace: NAMESPACE,
+                to: vec![event.room.clone()],
+                except: except.collect(),
+            },
+            frame: encode::event("/", None, &event.event, event.data.get(), &[]),
+            is_volatile: false,
+        });
+    }
+
+    /// What a room's members missed up to `at` cannot be brought back: all of them begin anew.
+    pub(super) fn reload(&self, room: &RoomName, at: ShardPosition) {
+        if let Some(track) = self.tracks.borrow_mut().get_mut(room) {
+            track.restart(None, at);
+        }
+        self.send_away(room);
+    }
+
+    /// Closes the transports of those who were in a room before its order was lost. Their clients come
+    /// back by themselves, with the place up to which they were shown it.
+    fn send_away(&self, room: &RoomName) {
+        let newcomers = self.newcomers(room);
+        let mut members = self.members(Some(room.clone()));
+        members.retain(|member| !newcomers.contains(member.id()));
+        if members.is_empty() {
+            return;
+        }
+        tracing::warn!(%room, sockets = members.len(), "a room's events cannot be completed; its members begin anew");
+        metrics::BUS_RELOADS.add(members.len() as u64);
+        for member in members {
+            // Nothing more of the room goes out to it, whatever its transport still takes.
+            self.hub.leave(&member, room.as_str());
+            member.outbox().close_link(CloseReason::Interrupted);
+        }
+    }
+}

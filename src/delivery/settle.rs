@@ -1,0 +1,72 @@
+//! Telling a shard which of its entries are durable in topic `timeline`.
+
+use std::sync::Arc;
+
+use super::backoff::Backoff;
+use super::progress::Ticket;
+use crate::eventlog::{Append, Error};
+use crate::timeline::{Entry, Settle, Settlement, Timeline};
+use crate::types::{Epoch, ShardId, ShardPosition};
+
+/// An entry whose record is durable.
+pub(super) struct Acked {
+    pub(super) ticket: Ticket,
+    pub(super) settle: Settle,
+}
+
+/// Waits until an entry's record is durable.
+pub(super) async fn acked(
+    ticket: Ticket,
+    entry: Arc<Entry>,
+    append: Append,
+) -> Result<Acked, Error> {
+    let at = append.await?;
+    let record = Some((at.partition, at.offset));
+    Ok(Acked {
+        ticket,
+        settle: Settle { entry, record },
+    })
+}
+
+/// A batch that was told.
+pub(super) struct Settled {
+    pub(super) shard: ShardId,
+    /// What is done, and the furthest place of it.
+    pub(super) done: Vec<(Ticket, ShardPosition)>,
+    /// The shard's epoch, when it is another than that of the entries: they may be lost there.
+    pub(super) raised: Option<Epoch>,
+}
+
+/// Tells a shard of a batch until it has answered for each.
+pub(super) async fn settle(timeline: Timeline, shard: ShardId, mut batch: Vec<Acked>) -> Settled {
+    let mut settled = Settled {
+        shard,
+        done: Vec::with_capacity(batch.len()),
+        raised: None,
+    };
+    let mut backoff = Backoff::default();
+    while !batch.is_empty() {
+        let calls: Vec<_> = batch.iter().map(|acked| acked.settle.clone()).collect();
+        let answers = timeline.settle_all(shard, &calls).await;
+        let mut again = Vec::new();
+        for (acked, answer) in batch.into_iter().zip(answers) {
+            match answer {
+                Ok(Settlement::Done) => {
+                    settled
+                        .done
+                        .push((acked.ticket, acked.settle.entry.shard_position()));
+                }
+                Ok(Settlement::Stale { epoch }) => settled.raised = settled.raised.max(Some(epoch)),
+                Err(error) => {
+                    tracing::debug!(%error, "an entry could not be marked as settled; trying again");
+                    again.push(acked);
+                }
+            }
+        }
+        batch = again;
+        if !batch.is_empty() {
+            backoff.wait().await;
+        }
+    }
+    settled
+}
