@@ -121,14 +121,28 @@ impl Listener {
     /// # Errors
     /// When it cannot go on although the node serves.
     pub async fn run(self, cap: Cap, intake: Intake, drain: Drain) -> Result<(), Error> {
-        let _open = drain.hold(Phase::Closed);
+        self.run_until(Phase::Closed, cap, intake, drain).await
+    }
+
+    /// Accepts until the drain has reached another phase.
+    ///
+    /// # Errors
+    /// When it cannot go on although the node serves.
+    pub async fn run_until(
+        self,
+        end: Phase,
+        cap: Cap,
+        intake: Intake,
+        drain: Drain,
+    ) -> Result<(), Error> {
+        let _open = drain.hold(end);
         let address = self.address;
         let socket = TcpListener::from_std(self.socket);
         let socket = socket.map_err(|source| Error::Watch { address, source })?;
         let accepting = accept_loop(&socket, &cap, &intake);
         tokio::select! {
             gone = accepting => return Err(gone.into()),
-            () = drain.reached(Phase::Closed) => {}
+            () = drain.reached(end) => {}
         }
         info!(%address, "listener closed");
         Ok(())

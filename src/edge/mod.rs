@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod client_addr;
 pub mod http;
 pub mod intake;
+pub mod internal;
 pub mod listener;
 pub mod origin;
 pub mod proxy;

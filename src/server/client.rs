@@ -350,7 +350,12 @@ impl Client {
         if let Err(error) = outcome {
             self.forget(socket);
             socket.end(CloseReason::ServerNamespaceDisconnect);
-            self.refuse(socket.namespace(), &error);
+            if error.is_passing && !self.has_joined.get() {
+                tracing::debug!(%error.message, "closed, to come again");
+                self.disconnect_all(CloseReason::Unavailable);
+            } else {
+                self.refuse(socket.namespace(), &error);
+            }
             return;
         }
         self.has_joined.set(true);

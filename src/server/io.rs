@@ -91,8 +91,8 @@ impl Io {
 /// Who the next emit is for: a union of rooms, without some.
 #[derive(Clone)]
 pub struct Emitter {
-    io: Io,
-    reach: Reach,
+    pub(super) io: Io,
+    pub(super) reach: Reach,
     is_volatile: bool,
     /// The namespace does not exist.
     is_nowhere: bool,
@@ -195,6 +195,18 @@ impl Emitter {
         })
     }
 
+    /// Has every worker do something with whom this reaches, in one order with all broadcasts.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when a worker could not take it.
+    pub fn each_worker(
+        &self,
+        act: impl Fn(&Rc<Local>, &Reach) + Send + Sync + 'static,
+    ) -> Result<(), Overloaded> {
+        let reach = self.reach.clone();
+        self.each(move |local| act(local, &reach))
+    }
+
     fn each(&self, act: impl Fn(&Rc<Local>) + Send + Sync + 'static) -> Result<(), Overloaded> {
         if self.is_nobody() {
             Ok(())
@@ -203,7 +215,7 @@ impl Emitter {
         }
     }
 
-    const fn is_nobody(&self) -> bool {
+    pub(super) const fn is_nobody(&self) -> bool {
         self.is_nowhere || (self.has_bad_target && self.reach.to.is_empty())
     }
 

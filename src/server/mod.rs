@@ -31,6 +31,7 @@ mod io;
 mod lanes;
 mod local;
 mod namespace;
+mod query;
 mod socket;
 
 pub use args::{Args, IntoArgs, Json};
@@ -40,4 +41,5 @@ pub use handshake::Handshake;
 pub use io::{Emitter, Io, Overloaded};
 pub use local::{Command, Local, Mailboxes, Worker, current, random_token};
 pub use namespace::{ConnectError, Message, Namespace, Server};
+pub use query::SocketInfo;
 pub use socket::{AckError, Socket};

@@ -18,6 +18,9 @@ pub struct ConnectError {
     pub message: String,
     /// For a program: `err.data`.
     pub data: Option<Box<RawValue>>,
+    /// It may go well in a moment. A stock client that is refused never tries again, so its connection is
+    /// closed instead if nothing else is on it: then it comes back by itself.
+    pub is_passing: bool,
 }
 
 impl ConnectError {
@@ -26,6 +29,7 @@ impl ConnectError {
         Self {
             message: message.into(),
             data: None,
+            is_passing: false,
         }
     }
 }

@@ -159,6 +159,12 @@ impl Socket {
         self.0.state.get() == State::Connected
     }
 
+    /// True when it is over, or never began.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.state.get() == State::Closed
+    }
+
     /// Lets a socket that is about to enter join rooms, from a middleware that found nothing against
     /// it: what they send from then on follows the answer to CONNECT, or goes nowhere when a later
     /// middleware refuses. False once it has entered or ended.

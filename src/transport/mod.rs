@@ -5,6 +5,7 @@
 //! the state machine in `protocol::engineio::session`; what a message does, by `server`.
 
 pub mod activity;
+mod forward;
 mod polling;
 mod reader;
 mod request;
@@ -15,5 +16,6 @@ mod upgrade;
 mod websocket;
 mod wheel;
 
+pub use forward::{Note, TARGET};
 pub use request::Caller;
 pub use sessions::{Sessions, Settings, WORKERS_MAX};

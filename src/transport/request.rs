@@ -10,7 +10,6 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEB
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
 use super::polling::Answer;
@@ -23,7 +22,15 @@ use crate::telemetry::labels::EngineIoError;
 use crate::telemetry::metrics;
 use crate::types::{CloseReason, SessionId};
 
-type Reply = Response<Full<Bytes>>;
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// A request's body: of a client as it arrives, or of another node, read already.
+pub(super) trait Body:
+    hyper::body::Body<Data = Bytes, Error: Into<Fault>> + 'static
+{
+}
+impl<B: hyper::body::Body<Data = Bytes, Error: Into<Fault>> + 'static> Body for B {}
+type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who sent a request.
 #[derive(Debug, Clone, Copy)]
@@ -40,17 +47,29 @@ impl Sessions {
     /// Answers a request on the Socket.IO path.
     pub async fn respond(self: &Rc<Self>, request: Request<Incoming>, caller: Caller) -> Reply {
         let is_upgrade = is_upgrade_request(&request);
-        match self.route(request, caller).await {
-            Ok(reply) => reply,
-            Err(refusal) => {
-                metrics::ENGINEIO_HANDSHAKE_ERRORS.of(label(refusal)).add(1);
-                if is_upgrade {
-                    refused_upgrade(refusal)
-                } else {
-                    refused(refusal)
+        let result = self.route(request, caller).await;
+        result.unwrap_or_else(|refusal| answer(refusal, is_upgrade))
+    }
+
+    /// Answers a request that another node hands on because a session here is meant. It goes no further.
+    pub async fn respond_here(
+        self: &Rc<Self>,
+        request: Request<Full<Bytes>>,
+        caller: Caller,
+    ) -> Reply {
+        let is_upgrade = is_upgrade_request(&request);
+        let text = request.uri().query().unwrap_or_default();
+        let result = match Query::parse(text, &self.settings().transports) {
+            Ok(query) => match query.session.as_deref().map(SessionId::parse) {
+                Some(Ok(id)) => {
+                    self.of_session((id, query.transport), request, caller)
+                        .await
                 }
-            }
-        }
+                _ => Err(Refusal::SessionUnknown),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        result.unwrap_or_else(|refusal| answer(refusal, is_upgrade))
     }
 
     async fn route(
@@ -63,13 +82,15 @@ impl Sessions {
         let is_upgrade = is_upgrade_request(&request);
         if let Some(session) = &query.session {
             let id = SessionId::parse(session).map_err(|_| Refusal::SessionUnknown)?;
-            return match (query.transport, request.method()) {
-                (Transport::WebSocket, _) if is_upgrade => self.probe(id, request, caller).await,
-                (Transport::WebSocket, _) => Err(Refusal::BadRequest),
-                (Transport::Polling, _) if is_upgrade => Err(Refusal::BadRequest),
-                (Transport::Polling, &Method::GET) => self.get(id).await,
-                (Transport::Polling, &Method::POST) => self.post(id, request).await,
-                _ => Ok(status(StatusCode::INTERNAL_SERVER_ERROR)),
+            if is_upgrade != (query.transport == Transport::WebSocket) {
+                return Err(Refusal::BadRequest);
+            }
+            return match self.elsewhere(&id) {
+                Some(node) => self.forward(&node, (id, is_upgrade), request, caller).await,
+                None => {
+                    self.of_session((id, query.transport), request, caller)
+                        .await
+                }
             };
         }
         if request.method() != Method::GET {
@@ -91,6 +112,23 @@ impl Sessions {
             self.open_websocket(request, caller)
         } else {
             Ok(self.open_polling(&request, caller))
+        }
+    }
+
+    async fn of_session<B: Body>(
+        self: &Rc<Self>,
+        (id, transport): (SessionId, Transport),
+        request: Request<B>,
+        caller: Caller,
+    ) -> Result<Reply, Refusal> {
+        let is_upgrade = is_upgrade_request(&request);
+        match (transport, request.method()) {
+            (Transport::WebSocket, _) if is_upgrade => self.probe(id, request, caller).await,
+            (Transport::WebSocket, _) => Err(Refusal::BadRequest),
+            (Transport::Polling, _) if is_upgrade => Err(Refusal::BadRequest),
+            (Transport::Polling, &Method::GET) => self.get(id).await,
+            (Transport::Polling, &Method::POST) => self.post(id, request).await,
+            _ => Ok(status(StatusCode::INTERNAL_SERVER_ERROR)),
         }
     }
 
@@ -119,10 +157,10 @@ impl Sessions {
         Ok(reply)
     }
 
-    async fn probe(
+    async fn probe<B: Body>(
         self: &Rc<Self>,
         id: SessionId,
-        mut request: Request<Incoming>,
+        mut request: Request<B>,
         caller: Caller,
     ) -> Result<Reply, Refusal> {
         if !caller.may_upgrade {
@@ -192,10 +230,10 @@ impl Sessions {
         waiting.answered().await
     }
 
-    async fn post(
+    async fn post<B: Body>(
         self: &Rc<Self>,
         id: SessionId,
-        request: Request<Incoming>,
+        request: Request<B>,
     ) -> Result<Reply, Refusal> {
         let key = id.clone();
         let begin = move |here: &Rc<Self>| {
@@ -217,7 +255,7 @@ impl Sessions {
                 .and_then(Result::err)
                 .map_or(Err(Refusal::SessionUnknown), polled);
         }
-        let body = match self.body(request).await {
+        let body = match self.text_body(request).await {
             Ok(body) => body,
             Err(failure) => {
                 posting.end = Some(failure.end);
@@ -239,7 +277,7 @@ impl Sessions {
         polled(answer.await.map_err(|_| Refusal::SessionUnknown)?)
     }
 
-    async fn body(&self, request: Request<Incoming>) -> Result<String, Failure> {
+    async fn text_body<B: Body>(&self, request: Request<B>) -> Result<String, Failure> {
         let kind = request.headers().get(CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream")) {
             // Version 4 has no binary bodies.
@@ -248,43 +286,36 @@ impl Sessions {
                 end: Some(CloseReason::ParseError),
             });
         }
-        // Packets of it may be missing.
-        let broken = Some(CloseReason::TransportError);
-        let limited = Limited::new(request.into_body(), self.settings().payload_max);
-        let read = tokio::time::timeout(self.settings().body_within, limited.collect());
-        let bytes = match read.await {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                // As the reference does: the session goes on.
-                return Err(Failure {
-                    status: StatusCode::PAYLOAD_TOO_LARGE,
-                    end: None,
-                });
-            }
-            Ok(Err(_)) => {
-                return Err(Failure {
-                    status: StatusCode::BAD_REQUEST,
-                    end: broken,
-                });
-            }
-            Err(_) => {
-                return Err(Failure {
-                    status: StatusCode::REQUEST_TIMEOUT,
-                    end: broken,
-                });
-            }
-        };
+        let bytes = self.body(request.into_body()).await?;
         String::from_utf8(bytes.into()).map_err(|_| Failure {
             status: StatusCode::BAD_REQUEST,
             end: Some(CloseReason::ParseError),
         })
     }
+
+    /// A POST's whole body, whatever it says.
+    pub(super) async fn body<B: Body>(&self, body: B) -> Result<Bytes, Failure> {
+        // Packets of it may be missing.
+        let broken = Some(CloseReason::TransportError);
+        let limited = std::pin::pin!(Limited::new(body, self.settings().payload_max));
+        let read = tokio::time::timeout(self.settings().body_within, limited.collect());
+        let (status, end) = match read.await {
+            Ok(Ok(collected)) => return Ok(collected.to_bytes()),
+            // As the reference does: the session goes on.
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+                (StatusCode::PAYLOAD_TOO_LARGE, None)
+            }
+            Ok(Err(_)) => (StatusCode::BAD_REQUEST, broken),
+            Err(_) => (StatusCode::REQUEST_TIMEOUT, broken),
+        };
+        Err(Failure { status, end })
+    }
 }
 
 /// Why a POST's body was not taken, and whether the session ends for it.
-struct Failure {
-    status: StatusCode,
-    end: Option<CloseReason>,
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) end: Option<CloseReason>,
 }
 
 /// A POST whose body is on its way. When the client gives it up, its session ends: packets of it are
@@ -370,10 +401,19 @@ fn text(body: String) -> Reply {
     reply
 }
 
-fn status(status: StatusCode) -> Reply {
+pub(super) fn status(status: StatusCode) -> Reply {
     let mut reply = Response::new(Full::default());
     *reply.status_mut() = status;
     reply
+}
+
+fn answer(refusal: Refusal, is_upgrade: bool) -> Reply {
+    metrics::ENGINEIO_HANDSHAKE_ERRORS.of(label(refusal)).add(1);
+    if is_upgrade {
+        refused_upgrade(refusal)
+    } else {
+        refused(refusal)
+    }
 }
 
 fn refused(refusal: Refusal) -> Reply {
@@ -405,7 +445,7 @@ fn draining() -> Reply {
 }
 
 /// 101, with the first subprotocol that the client offers.
-fn switch(request: &mut Request<Incoming>) -> Result<(Reply, UpgradeFut), Refusal> {
+fn switch<B>(request: &mut Request<B>) -> Result<(Reply, UpgradeFut), Refusal> {
     let protocol = request
         .headers()
         .get(SEC_WEBSOCKET_PROTOCOL)
@@ -426,12 +466,7 @@ fn switch(request: &mut Request<Incoming>) -> Result<(Reply, UpgradeFut), Refusa
 /// The bare connection under an upgraded request. The HTTP library's read buffer is let go at once:
 /// even empty it would pin 8 KiB for the life of the connection.
 async fn connection(upgraded: UpgradeFut) -> Option<Stream> {
-    let upgraded = upgraded.await.ok()?.into_inner().into_inner();
-    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
-    let mut stream = parts.io.into_inner();
-    stream.put_back(&parts.read_buf);
-    stream.watch(None);
-    Some(stream)
+    super::forward::bare(upgraded.await.ok()?.into_inner().into_inner())
 }
 
 fn handshake(request: &Request<Incoming>, caller: Caller) -> Handshake {

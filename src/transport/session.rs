@@ -419,6 +419,7 @@ mod tests {
                 bytes_max: 100_000,
             },
             node: NodeId::parse("n").unwrap(),
+            peers: None,
         };
         Sessions::install(&local, settings, drain::new(Deadlines::default()).1)
     }

@@ -3,15 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::session::Session;
 use super::wheel::Wheel;
+use crate::cluster::internal::Peers;
+use crate::cluster::nodes::{NodeInfo, Tag};
 use crate::lifecycle::{Drain, Phase};
 use crate::protocol::engineio::handshake::{Parameters, Transport};
 use crate::protocol::engineio::session::Timing;
@@ -21,7 +22,7 @@ use crate::telemetry::metrics;
 use crate::types::{CloseReason, NodeId, SessionId};
 
 /// Settings of sessions.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// Where clients look for it; begins and ends with `/`.
     pub path: String,
@@ -39,6 +40,8 @@ pub struct Settings {
     pub outbox: Limits,
     /// Named in session ids.
     pub node: NodeId,
+    /// The other nodes, where there may be some.
+    pub peers: Option<Peers>,
 }
 
 /// When a session is looked at.
@@ -54,6 +57,7 @@ pub struct Sessions {
     me: Weak<Self>,
     local: Rc<Local>,
     settings: Settings,
+    tag: Tag,
     drain: Drain,
     all: RefCell<HashMap<SessionId, Rc<Session>>>,
     wheel: Wheel<Due>,
@@ -84,6 +88,7 @@ impl Sessions {
             me: me.clone(),
             local: Rc::clone(local),
             wheel: Wheel::new(grain(&settings.timing), Instant::now()),
+            tag: Tag::of(&settings.node),
             settings,
             drain,
             all: RefCell::default(),
@@ -99,6 +104,12 @@ impl Sessions {
     #[must_use]
     pub fn is_path(&self, path: &str) -> bool {
         path.starts_with(&self.settings.path) || path == self.settings.path.trim_end_matches('/')
+    }
+
+    /// How this worker asks other nodes.
+    #[must_use]
+    pub const fn peers(&self) -> Option<&Peers> {
+        self.settings.peers.as_ref()
     }
 
     /// How many sessions there are.
@@ -153,6 +164,17 @@ impl Sessions {
     /// New sessions are refused once the listeners are shut.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.phase() >= Phase::Closed
+    }
+
+    pub(super) const fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// The other live node whose session this is.
+    pub(super) fn elsewhere(&self, id: &SessionId) -> Option<Arc<NodeInfo>> {
+        let tag = Tag::of_session(id);
+        let peers = self.settings.peers.as_ref().filter(|_| tag != self.tag)?;
+        peers.nodes().find_by_tag(tag)
     }
 
     /// A time for decisions that do not depend on it.
@@ -275,16 +297,15 @@ impl Sessions {
     /// or another node, can be sent to where its session is.
     fn new_id(&self) -> SessionId {
         let worker = char::from(ALPHABET[self.local.index() % ALPHABET.len()]);
-        let tag = node_tag(&self.settings.node);
         let random = random_token();
-        SessionId::parse(&format!("{worker}{tag}{}", &random[..15]))
+        SessionId::parse(&format!("{worker}{}{}", self.tag.as_str(), &random[..15]))
             .expect("20 characters of the alphabet")
     }
 
     /// The worker that a session id names, when it names this node.
     fn owner_of(&self, id: &SessionId) -> Option<usize> {
         let text = id.as_str();
-        let is_ours = text[1..5] == node_tag(&self.settings.node);
+        let is_ours = Tag::of_session(id) == self.tag;
         let worker = ALPHABET.iter().position(|c| *c == text.as_bytes()[0]);
         worker.filter(|_| is_ours)
     }
@@ -299,12 +320,6 @@ pub const WORKERS_MAX: usize = 64;
 
 const ALPHABET: &[u8; WORKERS_MAX] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// Four characters for a node; two nodes share them once in 16 million.
-fn node_tag(node: &NodeId) -> String {
-    let hash = Sha256::digest(node.as_str());
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&hash[..3])
-}
 
 pub(super) const fn label(transport: Transport) -> crate::telemetry::labels::Transport {
     match transport {
