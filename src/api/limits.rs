@@ -70,7 +70,7 @@ impl Api {
     }
 
     /// The nearest limit once a message was sent: sending took from the catalogue's limiter.
-    pub(super) fn after(
+    pub(super) async fn after(
         &self,
         asker: Option<&Asker>,
         path: &str,
@@ -82,11 +82,12 @@ impl Api {
         };
         let row = self.context.row(SEND).ok();
         let limiter = row.as_ref().and_then(|row| row.limiter.as_ref());
-        let left = limiter.and_then(|limiter| {
-            let (name, rule) = (&limiter.name, Rule::from(limiter));
-            let user = identity.user().as_str();
-            self.context.limits.look_now(name, rule, user, now())
-        });
+        let Some(limiter) = limiter else {
+            return Some(decision);
+        };
+        let (rule, user) = (Rule::from(limiter), identity.user().as_str());
+        let limits = &self.context.limits;
+        let left = limits.look(&limiter.name, rule, user, now()).await;
         Some(left.map_or(decision, |left| nearest(decision, left)))
     }
 

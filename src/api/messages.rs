@@ -31,6 +31,9 @@ struct History<'a> {
     /// How far the archive is, when it is behind: what is missing is later than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     archived_up_to: Option<String>,
+    /// That later changes may be missing: a store does not answer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
 }
 
 /// What of a message's body decides where it goes; the rest is checked against the catalogue.
@@ -94,6 +97,7 @@ impl Api {
             previous: text(page.previous),
             complete: page.complete,
             archived_up_to: text(page.archived_up_to),
+            stale: page.is_stale,
         }))
     }
 

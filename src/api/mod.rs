@@ -21,6 +21,7 @@ mod problem;
 mod profile;
 mod records;
 mod request;
+mod rooms;
 mod routes;
 
 use std::net::IpAddr;
@@ -99,7 +100,8 @@ impl Api {
             None => answer.await,
         };
         let mut response = answer.unwrap_or_else(|problem| problem::response(&problem));
-        limits::tell(&mut response, self.after(asker.as_ref(), template, limit));
+        let left = self.after(asker.as_ref(), template, limit).await;
+        limits::tell(&mut response, left);
         (route, response)
     }
 
@@ -165,6 +167,7 @@ impl Api {
             }
             ["api", "presence"] => self.presence(request).await,
             ["api", "records", kind, id] => self.record(request, kind, id).await,
+            ["api", "rooms", room, "sockets"] => self.room_sockets(request, room).await,
             ["api", "events"] => self.events(request).await,
             ["api", "openapi.json"] => self.openapi(request).await,
             ["api", "development", "token"] => self.token(request, client).await,

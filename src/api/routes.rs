@@ -89,6 +89,7 @@ pub(super) static PATHS: &[Path] = &[
         &[GET, PUT, DELETE],
         Route::Records,
     ),
+    path("/api/rooms/{room}/sockets", &[GET, DELETE], Route::Rooms),
     path("/api/events", &[POST], Route::Events),
     path("/api/openapi.json", &[GET], Route::Api),
     path("/api/development/token", &[POST], Route::Api),

@@ -106,14 +106,21 @@ impl Directory {
 
     /// Words of other nodes were lost: forget everything.
     pub fn forget_all(&self) {
+        self.0.activity.lost();
         self.0.caches.forget_all();
     }
 
     fn changed(&self, cache: &'static str, key: &str) {
-        self.forget(cache, key);
-        self.0.bus.control(Control::Forget {
-            cache,
-            key: Arc::from(key),
-        });
+        if !matches!(cache, VISIBILITY | ACTIVITY) {
+            self.0.caches.change(cache, key);
+        }
+        self.say(cache, Arc::from(key));
+    }
+
+    /// Forgets a key here and on every node.
+    pub(super) fn say(&self, cache: &'static str, key: Arc<str>) {
+        self.forget(cache, &key);
+        let cache = cache.into();
+        self.0.bus.control(Control::Forget { cache, key });
     }
 }

@@ -34,7 +34,10 @@ impl Directory {
     ) -> Result<Found<Arc<Vec<Listed>>>, store::Error> {
         self.0.active.note(user);
         let (lists, key) = (&self.0.caches.lists, user.as_str());
-        if lists.peek(key).is_some_and(|list| self.is_outdated(&list)) {
+        if lists
+            .peek(key)
+            .is_some_and(|list| list.is_outdated(&self.0.activity))
+        {
             lists.expire(key);
         }
         let found = lists.get_with(key, || self.load_list(user)).await?;
@@ -42,12 +45,6 @@ impl Directory {
             value: Arc::clone(&found.value.page),
             is_stale: found.is_stale,
         })
-    }
-
-    /// Whether something was said in one of the conversations since the list was read.
-    fn is_outdated(&self, list: &List) -> bool {
-        let mut ids = list.page.iter().map(|listed| &listed.conversation.id);
-        ids.any(|id| self.0.activity.is_newer(id.as_str(), list.read_at))
     }
 
     /// The members of a conversation by id, at most [`MEMBERS_MAX`].

@@ -5,16 +5,20 @@
 //! enrolment may overtake a socket that nobody can find yet: both are asked about once more when it
 //! can be found.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::watch::{Watch, end_if_refused};
 use super::{Context, Session, now, presence};
 use crate::auth::{Credentials, Identity};
+use crate::delivery::degraded;
 use crate::delivery::fanout::{Fanout, token_room, user_room};
 use crate::server::{ConnectError, Namespace, Socket};
 use crate::telemetry::metrics;
@@ -24,6 +28,10 @@ use crate::types::{Code, Problem, RoomName};
 const OWN_ROOMS_MAX: usize = 64;
 /// How long the bus may take to confirm the subscriptions.
 const ATTACH_WITHIN: Duration = Duration::from_secs(5);
+/// How often is looked whether a shard that does not answer is away.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often is looked whether a socket that waits for its rooms is still there.
+const LATER_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     let asked = Arc::clone(context);
@@ -39,6 +47,7 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     namespace.on_connect(move |socket| {
         presence::came(&here, socket);
         entered(&here, socket);
+        degraded::tell_one(socket, &here.health);
     });
     let context = Arc::clone(context);
     namespace.on_disconnecting(move |socket, reason| {
@@ -83,21 +92,53 @@ async fn enter(context: &Context, socket: &Socket, auth: Option<&RawValue>) -> R
 
 /// Puts a socket into rooms, at a place in each one's stream. Nothing to catch up: a socket that
 /// just came has missed nothing of them.
+///
+/// Rooms of shards that are known to be away are not waited for: stock clients that are refused do not come
+/// back by themselves. The socket is told what does not work, and is in those rooms as soon as it works.
 async fn attach(
     context: &Context,
     socket: &Socket,
-    (fanout, rooms): (&Fanout, &[RoomName]),
+    (fanout, rooms): (&Rc<Fanout>, &[RoomName]),
 ) -> Result<(), Problem> {
+    let mut missing: HashSet<&RoomName> = rooms.iter().collect();
     let attaching = rooms.iter().map(|room| {
-        let shard = context.timeline.shard_of(room);
-        fanout.attach(socket, room, shard)
+        let (fanout, socket, room) = (Rc::clone(fanout), socket.clone(), room.clone());
+        let shard = context.timeline.shard_of(&room);
+        async move {
+            let is_in = fanout.attach(&socket, &room, shard).await.is_some();
+            (room, is_in)
+        }
     });
-    let attached = tokio::time::timeout(ATTACH_WITHIN, join_all(attaching)).await;
-    if attached.is_ok_and(|all| all.iter().all(Option::is_some)) {
-        return Ok(());
+    let mut attaching: FuturesUnordered<_> = attaching.collect();
+    let end = Instant::now() + ATTACH_WITHIN;
+    while !missing.iter().all(|room| context.is_away(room)) {
+        let look = end.min(Instant::now() + LOOK_EVERY);
+        match timeout_at(look, attaching.next()).await {
+            Ok(Some((room, true))) => missing.remove(&room),
+            Err(_elapsed) if Instant::now() < end => continue,
+            Ok(Some((_, false)) | None) | Err(_) => {
+                let message = "the user's rooms cannot be joined right now; try again";
+                let problem = Problem::new(Code::Unavailable, message);
+                return Err(problem.retry_after(Duration::from_secs(1)));
+            }
+        };
     }
-    let message = "the user's rooms cannot be joined right now; try again";
-    Err(Problem::new(Code::Unavailable, message).retry_after(Duration::from_secs(1)))
+    if !missing.is_empty() {
+        socket.spawn(attach_later(socket.clone(), attaching));
+    }
+    Ok(())
+}
+
+/// Waits for what puts a socket into rooms, as long as there is a socket.
+async fn attach_later<F>(socket: Socket, mut attaching: FuturesUnordered<F>)
+where
+    F: Future<Output = (RoomName, bool)>,
+{
+    while !socket.has_ended() {
+        if let Ok(None) = timeout(LATER_LOOK_EVERY, attaching.next()).await {
+            return;
+        }
+    }
 }
 
 /// The user's own room, the announcements for everybody, and the user's courses and buildings, by
@@ -174,6 +215,7 @@ fn refusal(problem: Problem) -> ConnectError {
     metrics::CONNECT_ERRORS.of(problem.code).add(1);
     ConnectError {
         data: super::problem_data(&problem),
+        is_passing: matches!(problem.code, Code::Unavailable | Code::Overloaded),
         message: problem.message,
     }
 }

@@ -144,9 +144,16 @@ async fn attach(
     room: &RoomName,
 ) -> Result<Attached, Problem> {
     let shard = context.timeline.shard_of(room);
-    let attached = session.fanout.attach(socket, room, shard);
-    let attached = tokio::time::timeout(ATTACH_WITHIN, attached).await;
-    attached.ok().flatten().ok_or_else(|| {
+    let attached = match context.is_away(room) {
+        // The socket's next events are not to wait for what is known.
+        true => None,
+        false => {
+            let attached = session.fanout.attach(socket, room, shard);
+            let attached = tokio::time::timeout(ATTACH_WITHIN, attached).await;
+            attached.ok().flatten()
+        }
+    };
+    attached.ok_or_else(|| {
         Problem::new(
             Code::Unavailable,
             "the room cannot be joined right now; try again",

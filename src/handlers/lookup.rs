@@ -1,6 +1,7 @@
 //! A message that a client names by its id.
 
 use super::Context;
+use crate::delivery::whereabouts;
 use crate::store::Message;
 use crate::types::{Code, ConversationId, EventId, Problem};
 
@@ -21,7 +22,12 @@ pub(super) async fn message(context: &Context, wanted: &Wanted) -> Result<Messag
     let conversation = wanted.conversation.as_ref();
     let room = conversation.map(|id| super::conversation_room(id.as_str()));
     let room = room.transpose()?;
-    let found = context.history.message(&wanted.id, room.as_ref()).await?;
+    let mut found = context.history.message(&wanted.id, room.as_ref()).await?;
+    if found.is_none()
+        && let Some(room) = whereabouts::elsewhere(&wanted.id).await
+    {
+        found = context.history.message_of(&wanted.id, &room).await?;
+    }
     found.ok_or_else(|| Problem::new(Code::NotFound, "there is no such message"))
 }
 

@@ -48,12 +48,14 @@ use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::directory::Directory;
 use crate::events::{Durability, Vocabulary};
+use crate::lifecycle::Health;
+use crate::lifecycle::health::What;
 use crate::limits::{Limits, Meter, Rules};
 use crate::server::{Event, Json, Namespace, Socket};
 use crate::store::Store;
 use crate::telemetry::{Count, metrics};
 use crate::timeline::Timeline;
-use crate::types::{Problem, Timestamp};
+use crate::types::{Problem, RoomName, Timestamp};
 
 pub(crate) use chain::{Chain, Turn};
 pub use check::{Sender, envelope, formed};
@@ -90,6 +92,8 @@ pub struct Context {
     pub limits: Limits,
     /// The rules that are not the catalogue's.
     pub rules: Rules,
+    /// What works.
+    pub health: Health,
     /// Who is here.
     pub presence: Presence,
     /// Large conversations whose presence somebody watches.
@@ -104,6 +108,16 @@ pub struct Context {
     pub turns: reaction::Turns,
     /// Receipts that were told of a moment ago.
     pub receipts: read_cursor::Receipts,
+}
+
+impl Context {
+    /// Whether a room's shard is known to be away: nobody can be put into the room, and nothing
+    /// comes to it.
+    fn is_away(&self, room: &RoomName) -> bool {
+        let shard = self.timeline.shard_of(room);
+        let name = self.timeline.shard_name(shard);
+        name.is_some_and(|name| self.health.is_down(What::Rooms, name))
+    }
 }
 
 /// What a connected socket carries.

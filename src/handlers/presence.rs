@@ -33,6 +33,9 @@ pub struct State {
     /// When last seen, of who is offline and was here before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
+    /// That this may not hold any more: who knows does not answer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// What a socket watches beside users.
@@ -225,7 +228,9 @@ const fn departure(reason: CloseReason) -> Departure {
         | CloseReason::ForcedClose
         | CloseReason::SlowConsumer
         | CloseReason::ConnectTimeout
-        | CloseReason::TakenOver => Departure::Lost,
+        | CloseReason::TakenOver
+        | CloseReason::Interrupted
+        | CloseReason::Unavailable => Departure::Lost,
     }
 }
 
@@ -263,6 +268,7 @@ fn refresh(
         user_id: user,
         online: true,
         last_seen: None,
+        stale: false,
     })
 }
 
@@ -330,6 +336,7 @@ async fn states_of(context: &Context, users: Vec<UserId>) -> Result<Vec<State>, 
         last_seen: state.last_seen.or_else(|| stored.get(&state.user).copied()),
         user_id: state.user,
         online: state.is_online,
+        stale: state.is_stale,
     });
     Ok(shown.collect())
 }

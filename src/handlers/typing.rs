@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Context, Session, answer, envelope, reply};
+use super::{Context, Session, envelope, in_order, reply};
 use crate::cluster::bus::{Bus, Ephemeral};
 use crate::delivery::publish::Publisher;
 use crate::events::{Envelope, Row, View, Who, view_ephemeral};
@@ -152,11 +152,20 @@ pub(super) fn relay(
     }
     let (context, row) = (Arc::clone(context), Arc::clone(row));
     let (socket, session) = (socket.clone(), Rc::clone(session));
-    answer(&socket.clone(), event, async move {
-        context.limit(&row, session.sender(&socket)).await?;
-        tell(&context, &row, (&socket, &session), (envelope, room))?;
-        Ok(Done { ok: true })
-    });
+    // In its turn: a stop that overtook its start would leave somebody typing.
+    in_order(
+        (&socket.clone(), &session.clone()),
+        event,
+        |turn| async move {
+            context.limit(&row, session.sender(&socket)).await?;
+            // Whoever ended meanwhile has stopped typing already.
+            if socket.is_connected() {
+                tell(&context, &row, (&socket, &session), (envelope, room))?;
+            }
+            turn.pass();
+            Ok(Done { ok: true })
+        },
+    );
 }
 
 fn formed(

@@ -153,6 +153,8 @@ export class Visit {
 
   async #connected(isResumed) {
     this.#watched.clear();
+    // What does not work now is told right after this; an end may have been missed.
+    this.store.degraded.clear();
     this.#refreshNotices();
     const told = await this.rooms.enterAll();
     if (!told) return;
