@@ -1,7 +1,7 @@
 # Everyday commands. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test check-fast lint conformance bench fuzz
+.PHONY: help run cluster setup test check-fast check-cluster lint conformance bench fuzz
 
 # More arguments for the node, e.g. make run ARGS='--listen 127.0.0.1:9000'
 ARGS ?=
@@ -14,10 +14,14 @@ FUZZ_TOOLCHAIN ?= nightly
 
 help: ## Lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 run: ## Builds and starts a node; it prints the address of the demo page
 	cargo run --quiet --release --bin vestibule -- serve $(ARGS)
+
+cluster: setup ## Three nodes on Redis, Kafka and PostgreSQL behind HAProxy, on this machine; Ctrl-C ends it
+	cargo build --quiet --release --bin vestibule --example cluster
+	target/release/examples/cluster $(ARGS)
 
 setup: ## Installs what building and testing need and this machine lacks
 	@scripts/setup.sh
@@ -29,6 +33,9 @@ test: setup ## Runs all tests, with real clients and a real browser
 check-fast: ## Compiles everything and runs the tests that need no node
 	cargo check --all-targets
 	cargo test --lib --test tidy
+
+check-cluster: setup ## Minutes of load on a cluster while each of its servers fails; prints what was counted
+	cargo test --release --test gateway -- --ignored cluster --nocapture --test-threads=1
 
 lint: ## Formatting, clippy and documentation, with warnings as errors
 	cargo fmt --check

@@ -74,6 +74,15 @@ install_packages() {
   [[ -x ${VESTIBULE_CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
   command -v python3 >/dev/null || packages+=(python3)
   command -v redis-server >/dev/null || packages+=(redis-server)
+  command -v haproxy >/dev/null || packages+=(haproxy)
+  # The log's client library is compiled here.
+  command -v pkg-config >/dev/null || packages+=(pkg-config)
+  [[ -e /usr/include/openssl/ssl.h ]] || packages+=(libssl-dev)
+  [[ -e /usr/include/zlib.h ]] || packages+=(zlib1g-dev)
+  # Only the programs: the tests start servers of their own.
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
+  command -v java >/dev/null || packages+=(default-jre-headless)
+  command -v mvn >/dev/null || packages+=(maven)
   # Debian ships Python without the part that makes environments.
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
   ((${#packages[@]} > 0)) || return 0
@@ -102,9 +111,20 @@ install_python_packages() {
   cp "$requirements" "$folder/.installed"
 }
 
+# The broker's jars, from Maven Central. The stamp holds the list that was fetched.
+fetch_kafka() {
+  local folder=tests/servers/kafka
+  ! cmp --silent "$folder/pom.xml" "$folder/jars/.installed" || return 0
+  echo "setup: fetching the jars of Kafka" >&2
+  mvn --quiet --batch-mode --file "$folder/pom.xml" dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory=jars >&2
+  cp "$folder/pom.xml" "$folder/jars/.installed"
+}
+
 require_rust
 require_node
 install_packages
 require_python
 install_node_packages
 install_python_packages
+fetch_kafka

@@ -1,16 +1,22 @@
 //! Which backend is behind each port, by mode.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
 
 use crate::accounts::{self, Accounts};
 use crate::archive::Archive;
 use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
 use crate::cluster::bus::Bus;
+use crate::cluster::membership::{Load, Member, Membership};
 use crate::cluster::presence::Presence;
 use crate::config::{self, Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
 use crate::delivery::crowd::Crowds;
+use crate::delivery::degraded;
 use crate::delivery::effects::{self, Effects};
 use crate::delivery::history::{self, History};
 use crate::delivery::presence::{self as announcing, Announcer};
@@ -24,12 +30,19 @@ use crate::lifecycle::{Drain, Phase, TaskKind, Tasks};
 use crate::limits::Limits;
 use crate::store::{Store, Sweeper};
 use crate::timeline::{self, Timeline};
-use crate::types::NodeId;
+use crate::types::{NodeId, ShardId};
+
+/// How long the shards are waited for at start. Nodes that start while one is away serve the others.
+const SHARDS_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// The services of a node, with their backends inside.
 pub struct Backends {
     /// This node.
     pub node: NodeId,
+    /// Which nodes live.
+    pub membership: Membership,
     /// What events mean.
     pub vocabulary: Vocabulary,
     /// Who a token names.
@@ -60,26 +73,42 @@ pub struct Backends {
     pub history: History,
     /// Whether everybody is told who is online.
     pub is_presence_for_all: bool,
-    database: Database,
-    retention: std::time::Duration,
-    archiving: archiving::Options,
+    pub(super) storage: Storage,
+    pub(super) archiving: archiving::Options,
+}
+
+/// Tells how many connections are open.
+pub(super) type Connections = Box<dyn Fn() -> u32 + Send + Sync>;
+
+/// What is behind the ports and has to be kept or closed.
+pub(super) enum Storage {
+    /// The file of embedded mode, and how long its log is kept.
+    File(Database, Duration),
+    /// The servers of a cluster.
+    Servers(Box<super::servers::Servers>),
 }
 
 impl Backends {
-    /// Opens what the mode needs.
+    /// Opens what the mode needs. `internal` is where other nodes reach this one, if there may be some;
+    /// `connections` tells how many clients there are.
     ///
     /// # Errors
-    /// When a store or a key cannot be opened.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        match config.mode {
-            Mode::Embedded => Self::embedded(config).await,
-            Mode::Cluster => anyhow::bail!(
-                "mode = \"cluster\" needs backends that this build does not have; use \"embedded\""
-            ),
+    /// When a store, a server or a key cannot be opened.
+    pub async fn open(
+        config: &Config,
+        node: NodeId,
+        (internal, connections): (Option<std::net::SocketAddr>, Connections),
+    ) -> anyhow::Result<Self> {
+        match (config.mode, internal) {
+            (Mode::Embedded, _) => Self::embedded(config, node).await,
+            (Mode::Cluster, Some(internal)) => {
+                Self::cluster(config, (node, internal), connections).await
+            }
+            (Mode::Cluster, None) => anyhow::bail!("a node of a cluster needs edge.internal"),
         }
     }
 
-    async fn embedded(config: &Config) -> anyhow::Result<Self> {
+    async fn embedded(config: &Config, node: NodeId) -> anyhow::Result<Self> {
         // The commonest mistakes are found before anything is written.
         let vocabulary = Vocabulary::new(super::catalogue::load(&config.catalogue)?);
         let mut options = sql::Options::new(&config.data);
@@ -121,13 +150,14 @@ impl Backends {
             account_options(config),
         );
         Ok(Self {
+            membership: Membership::alone(member(node.clone())),
             store,
             directory,
             accounts,
             limits: limits(config),
             presence,
             crowds,
-            node: node(config),
+            node,
             publisher,
             history,
             vocabulary,
@@ -137,13 +167,8 @@ impl Backends {
             bus,
             archive,
             is_presence_for_all: config.presence.broadcast == config::Audience::All,
-            database,
-            retention: config.eventlog.retention.get(),
-            archiving: archiving::Options {
-                batch_max: config.archive.batch_max,
-                linger: config.archive.linger.get(),
-                ..archiving::Options::default()
-            },
+            storage: Storage::File(database, config.eventlog.retention.get()),
+            archiving: archiving(config),
         })
     }
 
@@ -164,7 +189,7 @@ impl Backends {
             node: self.node.clone(),
         };
         let archiver = Archiver::new(parts, self.archiving.clone()).telling(self.directory.clone());
-        let retention = Retention::new(self.log.clone(), self.retention);
+        self.spawn_storage(tasks, drain);
         tasks.spawn(
             TaskKind::Pump,
             guarded(drain.clone(), |stop| pump.run(stop)),
@@ -192,6 +217,7 @@ impl Backends {
             guarded(drain.clone(), |stop| announcer.run(stop)),
         );
         tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
+        tasks.spawn(TaskKind::Caches, self.directory.clone().keep_shared());
         tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
         tasks.spawn(TaskKind::Sweeper, self.accounts.clone().keep_clean());
         let (sweeper, stop) = (Sweeper::new(self.store.clone(), REPLIES_FOR), drain.clone());
@@ -201,13 +227,45 @@ impl Backends {
                 stop.reached(Phase::Flushing).await;
             }),
         );
-        let stop = drain.clone();
-        tasks.spawn(
-            TaskKind::Sweeper,
-            retention.run(async move {
-                stop.reached(Phase::Flushing).await;
-            }),
-        );
+    }
+
+    /// What is looked after, and clients are told of when it is away.
+    pub(super) fn depends_on(&self) -> degraded::Parts {
+        degraded::Parts {
+            log: self.log.clone(),
+            timeline: self.timeline.clone(),
+            archive: self.archive.clone(),
+        }
+    }
+
+    /// What only this mode has to run.
+    fn spawn_storage(&self, tasks: &Tasks, drain: &Drain) {
+        match &self.storage {
+            Storage::File(_, keep) => {
+                let retention = Retention::new(self.log.clone(), *keep);
+                let stop = drain.clone();
+                tasks.spawn(
+                    TaskKind::Sweeper,
+                    retention.run(async move {
+                        stop.reached(Phase::Flushing).await;
+                    }),
+                );
+            }
+            Storage::Servers(servers) => {
+                let raiser = servers.raiser.clone();
+                tasks.spawn(
+                    TaskKind::Raiser,
+                    guarded(drain.clone(), |stop| raiser.run(stop)),
+                );
+                tasks.spawn(TaskKind::Sweeper, servers.keeper.clone().run());
+                let (membership, leave) = (self.membership.clone(), servers.leave.clone());
+                // Its lease outlasts what it has to hand over.
+                tasks.spawn(
+                    TaskKind::Membership,
+                    membership.run(async move { leave.notified().await }),
+                );
+            }
+        }
     }
 
     fn telling(&self) -> announcing::Parts {
@@ -226,6 +284,14 @@ impl Backends {
     /// Resolves when the pump has applied what the log held at start. Before that a room's top may be
     /// below what a client was shown, and a rejoin would be told to reload.
     pub(super) async fn caught_up(&self) {
+        // A cluster's shards outlive its nodes; but one that is new or was restarted has to begin its epoch.
+        if let Timeline::Redis(timeline) = &self.timeline {
+            let all = timeline.shards().map(|shard| entered(timeline, shard));
+            if timeout(SHARDS_WITHIN, join_all(all)).await.is_err() {
+                tracing::warn!("not all shards are there; clients are served all the same");
+            }
+            return;
+        }
         loop {
             let lag = self.log.lag();
             let mut pump = lag
@@ -235,22 +301,29 @@ impl Backends {
             if pump.peek().is_some() && pump.all(|lag| lag.records == 0) {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            sleep(LOOK_EVERY).await;
         }
     }
 
     /// Writes what waits and closes the stores.
     pub(super) async fn close(&self) {
+        if let Storage::Servers(servers) = &self.storage {
+            servers.leave.notify_one();
+        }
         self.bus.close();
-        self.database.close().await;
+        self.log.close().await;
+        match &self.storage {
+            Storage::File(database, _) => database.close().await,
+            Storage::Servers(servers) => servers.close().await,
+        }
     }
 }
 
 /// How long the answer to a request with an idempotency key is kept.
-const REPLIES_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+const REPLIES_FOR: Duration = Duration::from_secs(24 * 3_600);
 
 /// How often limits that are full again are forgotten.
-const LIMITS_SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+const LIMITS_SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// Brings back what the timeline held.
 async fn restored(config: &Config, restore: Restore) -> anyhow::Result<()> {
@@ -292,13 +365,25 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn node(config: &Config) -> NodeId {
+pub(super) fn node(config: &Config) -> NodeId {
     config.node.clone().unwrap_or_else(|| {
         NodeId::parse(&crate::server::random_token()).expect("a token is a valid node id")
     })
 }
 
-fn account_options(config: &Config) -> accounts::Options {
+/// What this node says of itself.
+pub(super) fn member(id: NodeId) -> Member {
+    Member {
+        id,
+        boot: format!("{:016x}", rand::random::<u64>()),
+        address: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: std::time::SystemTime::now().into(),
+        load: Load::default(),
+    }
+}
+
+pub(super) fn account_options(config: &Config) -> accounts::Options {
     let edge = &config.edge;
     let is_plain = edge.tls.certificate.is_none();
     accounts::Options {
@@ -307,6 +392,12 @@ fn account_options(config: &Config) -> accounts::Options {
         may_sign_up: config.auth.sign_up,
         // Browsers keep cookies for encrypted connections from plain ones, also on this machine.
         is_secure: !(is_plain && edge.listen.ip().to_canonical().is_loopback()),
+    }
+}
+
+async fn entered(timeline: &timeline::redis::Timeline, shard: ShardId) {
+    while timeline.probe(shard).await.is_err() {
+        sleep(PROBE_EVERY).await;
     }
 }
 
@@ -322,7 +413,7 @@ fn log_options(config: &Config) -> eventlog::Options {
     }
 }
 
-fn timeline_limits(config: &Config) -> timeline::Limits {
+pub(super) fn timeline_limits(config: &Config) -> timeline::Limits {
     let section = &config.timeline;
     timeline::Limits {
         entries_max: section.entries_max,
@@ -330,5 +421,13 @@ fn timeline_limits(config: &Config) -> timeline::Limits {
         ttl: section.ttl.get(),
         dedup_window: section.dedup_window.get(),
         ..timeline::Limits::default()
+    }
+}
+
+pub(super) fn archiving(config: &Config) -> archiving::Options {
+    archiving::Options {
+        batch_max: config.archive.batch_max,
+        linger: config.archive.linger.get(),
+        ..archiving::Options::default()
     }
 }

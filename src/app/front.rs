@@ -1,5 +1,6 @@
 //! The worker threads and what runs on each: accepting, sessions, fan-out, flushing, parting.
 
+use std::iter::repeat_with;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,10 +8,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::api::Api;
+use crate::cluster::internal::Internal;
 use crate::config::{self, TransportKind};
 use crate::edge::client_addr::Trusted;
 use crate::edge::http::{self, Router};
 use crate::edge::intake::Queue;
+use crate::edge::internal::{self, Answerer, Hatch};
 use crate::edge::origin::Cors;
 use crate::edge::tls::Tls;
 use crate::lifecycle::{Drain, Phase, Workers, WorkersError};
@@ -50,8 +53,22 @@ pub struct Parts {
     pub page: Option<bool>,
     /// REST.
     pub api: Option<Arc<dyn Fn() -> Rc<Api> + Send + Sync>>,
+    /// The other nodes, where there may be some.
+    pub inside: Option<Inside>,
     /// What else a worker runs, told when its own state stands.
     pub setup: Arc<Setup>,
+}
+
+/// Makes what answers other nodes on one worker.
+pub type Answering = dyn Fn(&Rc<Local>) -> Rc<Answerer> + Send + Sync;
+
+/// What a node has for the others.
+#[derive(Clone)]
+pub struct Inside {
+    /// Who they are, and the secret.
+    pub internal: Internal,
+    /// What they may ask beside sessions.
+    pub answerer: Arc<Answering>,
 }
 
 /// Commands that may wait for one worker.
@@ -65,7 +82,7 @@ pub fn mailboxes(count: usize) -> (Mailboxes, Vec<Worker>) {
     Mailboxes::new(count, MAILBOX)
 }
 
-/// Starts one worker for each queue.
+/// Starts one worker for each queue of clients' connections; `nodes` are those of other nodes', or none.
 ///
 /// # Errors
 /// When the system refuses a thread.
@@ -73,27 +90,49 @@ pub fn start(
     parts: Parts,
     (mailboxes, workers): (Mailboxes, Vec<Worker>),
     queues: Vec<Queue>,
+    nodes: Vec<Queue>,
 ) -> Result<Workers, WorkersError> {
     let count = workers.len();
-    let ends: Vec<_> = workers.into_iter().zip(queues).map(Some).collect();
+    let nodes = nodes.into_iter().map(Some).chain(repeat_with(|| None));
+    let ends = workers.into_iter().zip(queues).zip(nodes);
+    let ends: Vec<_> = ends
+        .map(|((worker, clients), nodes)| Some((worker, clients, nodes)))
+        .collect();
     let ends = Arc::new(Mutex::new(ends));
     Workers::start(count, "worker", move |index| {
         let end = ends.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
         let (parts, mailboxes) = (parts.clone(), mailboxes.clone());
         async move {
-            if let Some((worker, queue)) = end {
-                run(parts, mailboxes, (worker, queue)).await;
+            if let Some(end) = end {
+                run(parts, mailboxes, end).await;
             }
         }
     })
 }
 
-async fn run(parts: Parts, mailboxes: Mailboxes, (worker, mut queue): (Worker, Queue)) {
+async fn run(
+    parts: Parts,
+    mailboxes: Mailboxes,
+    (worker, mut queue, nodes): (Worker, Queue, Option<Queue>),
+) {
     let io = Io::new(mailboxes, parts.server.clone());
     let local = Local::install(worker.index, io, parts.server.clone(), options(&parts));
     let sessions = Sessions::install(&local, settings(&parts), parts.drain.clone());
+    if let Some(peers) = sessions.peers() {
+        local.provide(Rc::new(peers.clone()));
+    }
     (parts.setup)(&local);
     let mut core = core(&local, &sessions, worker);
+    if let (Some(inside), Some(queue)) = (&parts.inside, nodes) {
+        let hatch = Rc::new(Hatch {
+            internal: inside.internal.clone(),
+            sessions: Rc::clone(&sessions),
+            answerer: (inside.answerer)(&local),
+            body_max: parts.transport.max_payload.bytes(),
+            drain: parts.drain.clone(),
+        });
+        spawn(admit(hatch, queue));
+    }
     let router = Rc::new(Router {
         config: parts.edge,
         trusted: parts.trusted,
@@ -127,6 +166,13 @@ async fn run(parts: Parts, mailboxes: Mailboxes, (worker, mut queue): (Worker, Q
         .await;
     drop(parting);
     parts.drain.reached(Phase::Stopped).await;
+}
+
+/// Serves other nodes; also while the sessions here part, whose clients come through them.
+async fn admit(hatch: Rc<Hatch>, mut queue: Queue) {
+    while let Some(accepted) = queue.recv().await {
+        spawn(internal::serve(Rc::clone(&hatch), accepted));
+    }
 }
 
 /// What a worker cannot be without.
@@ -210,6 +256,7 @@ fn settings(parts: &Parts) -> Settings {
             bytes_max: parts.rooms.outbox_bytes.bytes(),
         },
         node: parts.node.clone(),
+        peers: parts.inside.as_ref().map(|inside| inside.internal.peers()),
     }
 }
 

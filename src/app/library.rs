@@ -74,6 +74,7 @@ impl Library {
             drain,
             page: None,
             api: None,
+            inside: None,
             setup: Arc::new(|_| {}),
         };
         let workers = match parts.transport.workers {
@@ -114,7 +115,7 @@ impl Library {
             .build()?;
         let (intake, queues) = intake::queues(self.mailboxes.1.len(), INTAKE);
         let drain = self.parts.drain.clone();
-        let workers = front::start(self.parts, self.mailboxes, queues)?;
+        let workers = front::start(self.parts, self.mailboxes, queues, Vec::new())?;
         runtime.block_on(async {
             let mut signals = Signals::new()?;
             let cap = Cap::new(self.connections_max);

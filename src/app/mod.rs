@@ -7,20 +7,28 @@
 mod backends;
 pub mod catalogue;
 pub mod front;
+mod inside;
 pub mod library;
+pub mod log;
 mod operations;
 mod page;
+mod servers;
 mod wiring;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use crate::config::Config;
+use crate::cluster::{self, nodes::Nodes};
+use crate::config::{Config, Mode};
+use crate::delivery::{self, degraded};
 use crate::edge::intake::{self, Cap};
 use crate::edge::listener::{self, Listener};
 use crate::edge::tls::{self, Tls};
-use crate::lifecycle::{Deadlines, Failure, Readiness, TaskKind, Tasks, drain};
+use crate::lifecycle::{Deadlines, Failure, Health, Phase, Readiness, TaskKind, Tasks, drain};
+use crate::server::Io;
 use crate::telemetry::expose;
+use crate::types::NodeId;
+use inside::Opened;
 
 pub use backends::Backends;
 
@@ -48,8 +56,10 @@ pub enum Error {
 pub struct App {
     config: Config,
     backends: Backends,
+    cap: Cap,
     clients: Listener,
     operations: Listener,
+    inside: Option<Opened>,
     tls: Option<Tls>,
     conductor: drain::Conductor,
     drain: drain::Drain,
@@ -90,12 +100,25 @@ impl App {
             flushing: config.drain.flushing.get(),
         });
         let readiness = Readiness::new(drain.clone());
-        let backends = Backends::open(&config).await.map_err(Error::Build)?;
+        let node = backends::node(&config);
+        let inside = match config.mode {
+            Mode::Embedded => None,
+            Mode::Cluster => Some(Opened::open(&config, &node)?),
+        };
+        let internal = inside.as_ref().map(Opened::address);
+        let cap = Cap::new(config.edge.max_connections);
+        let (places, most) = (cap.clone(), config.edge.max_connections);
+        let connections = move || u32::try_from(most - places.free().min(most)).unwrap_or(u32::MAX);
+        let backends = Backends::open(&config, node, (internal, Box::new(connections)))
+            .await
+            .map_err(Error::Build)?;
         Ok(Self {
             config,
             backends,
+            cap,
             clients,
             operations,
+            inside,
             tls,
             conductor,
             drain,
@@ -103,13 +126,44 @@ impl App {
         })
     }
 
-    /// What is listened on, with the ports that were taken.
+    /// What is listened on, with the ports that were taken: first for clients, then for operations,
+    /// then for other nodes if there may be some.
     #[must_use]
-    pub fn addresses(&self) -> [(&'static str, SocketAddr); 2] {
-        [
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mut addresses = vec![
             ("clients", self.clients.address()),
             ("operations", self.operations.address()),
-        ]
+        ];
+        let inside = self.inside.as_ref();
+        addresses.extend(inside.map(|inside| ("internal", inside.address())));
+        addresses
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn clients(&self) -> SocketAddr {
+        self.clients.address()
+    }
+
+    /// Has the node answer others and ask them, whatever its mode: binds `edge.internal` if that is not
+    /// done yet. Who they are is to be said by [`Nodes::set`].
+    ///
+    /// # Errors
+    /// When the address cannot be had or there is no secret.
+    pub fn join(&mut self) -> Result<Nodes, Error> {
+        let inside = match self.inside.take() {
+            Some(inside) => inside,
+            None => Opened::open(&self.config, &self.backends.node)?,
+        };
+        let nodes = inside.nodes().clone();
+        self.inside = Some(inside);
+        Ok(nodes)
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub const fn node(&self) -> &NodeId {
+        &self.backends.node
     }
 
     /// True when anybody on this machine can get a token.
@@ -135,30 +189,52 @@ impl App {
     ) -> Result<(), Error> {
         let tasks = Tasks::new();
         let ready = self.readiness.latch("log applied");
-        let parts = wiring::parts(&self.config, &self.backends, &self.drain, self.tls.clone())
+        let health = Health::new(self.readiness.clone());
+        let known = (&self.drain, &health);
+        let mut parts = wiring::parts(&self.config, &self.backends, known, self.tls.clone())
             .map_err(Error::Build)?;
+        parts.inside = self.inside.as_ref().map(Opened::inside);
         let count = wiring::workers(&self.config);
         let (intake, queues) = intake::queues(count, INTAKE);
-        let workers = front::start(parts, front::mailboxes(count), queues)?;
-        let cap = Cap::new(self.config.edge.max_connections);
+        let (nodes_intake, nodes_queues) = intake::queues(count, INTAKE);
+        let mailboxes = front::mailboxes(count);
+        if let Some(options) = inside::emitter(&self.config).map_err(Error::Build)? {
+            let io = Io::new(mailboxes.0.clone(), parts.server.clone());
+            let act = move |command| delivery::emitter::apply(&io, command).is_ok();
+            tasks.spawn(TaskKind::Emitter, cluster::emitter::run(options, act));
+        }
+        let io = Io::new(mailboxes.0.clone(), parts.server.clone());
+        let workers = front::start(parts, mailboxes, queues, nodes_queues)?;
+        let cap = self.cap.clone();
         let (backends, drain) = (&self.backends, &self.drain);
+        // The tests of embedded nodes say themselves who is there.
+        let is_cluster = self.config.mode == Mode::Cluster;
+        let nodes = self.inside.as_ref().filter(|_| is_cluster);
+        let nodes = nodes.map(|inside| inside.nodes().clone());
+        if let Some(inside) = self.inside {
+            // As many as there may be sessions: each has one poll or tunnel. Open until the last of
+            // them has parted, because their clients come through the other nodes by then.
+            let cap = Cap::new(self.config.edge.max_connections);
+            let run = inside.listener;
+            let run = run.run_until(Phase::Flushing, cap, nodes_intake, drain.clone());
+            tasks.spawn(TaskKind::Listener, run);
+        }
         tasks.spawn(
             TaskKind::Operations,
-            operations::serve(self.operations, self.readiness.clone()),
+            operations::serve(
+                self.operations,
+                self.readiness.clone(),
+                backends.membership.clone(),
+            ),
         );
-        tasks.spawn(TaskKind::Sweeper, expose::upkeep());
-        if let Some(tls) = self.tls {
-            let every = self.config.edge.tls.reload_interval.get();
-            tasks.spawn(TaskKind::CertificateWatch, tls.watch(every));
-        }
-        tasks.spawn(TaskKind::KeyRefresh, backends.authenticator.clone().run());
-        tasks.spawn(
-            TaskKind::CatalogueWatch,
-            catalogue::watch(self.config.catalogue.clone(), backends.vocabulary.clone()),
-        );
+        watch(&tasks, (&self.config, backends), self.tls);
         backends.spawn(&tasks, drain);
+        let membership = &backends.membership;
+        nodes.map(|nodes| tasks.spawn(TaskKind::Sweeper, membership.clone().keep(nodes)));
         let serve = async {
             backends.caught_up().await;
+            // What was not there before it began is no loss.
+            look_after(&tasks, backends, (io, health));
             tasks.spawn(
                 TaskKind::Listener,
                 self.clients.run(cap, intake, drain.clone()),
@@ -184,4 +260,28 @@ impl App {
         workers.join(STOP_WITHIN).await?;
         failure.map_or(Ok(()), |failure| Err(Error::Task(failure)))
     }
+}
+
+/// Whether what the node depends on works, and telling clients when it does not.
+fn look_after(tasks: &Tasks, backends: &Backends, (io, health): (Io, Health)) {
+    let depends_on = backends.depends_on();
+    tasks.spawn(
+        TaskKind::Health,
+        degraded::watch(depends_on, health.clone()),
+    );
+    tasks.spawn(TaskKind::Health, degraded::tell(io, health));
+}
+
+/// Files and keys that are looked at again and again.
+fn watch(tasks: &Tasks, (config, backends): (&Config, &Backends), tls: Option<Tls>) {
+    tasks.spawn(TaskKind::Sweeper, expose::upkeep());
+    if let Some(tls) = tls {
+        let every = config.edge.tls.reload_interval.get();
+        tasks.spawn(TaskKind::CertificateWatch, tls.watch(every));
+    }
+    tasks.spawn(TaskKind::KeyRefresh, backends.authenticator.clone().run());
+    tasks.spawn(
+        TaskKind::CatalogueWatch,
+        catalogue::watch(config.catalogue.clone(), backends.vocabulary.clone()),
+    );
 }

@@ -1,4 +1,4 @@
-//! The operations listener: `/healthz`, `/readyz`, `/metrics`.
+//! The operations listener: `/healthz`, `/readyz`, `/metrics`, `/cluster`.
 //!
 //! Its own port, plain HTTP, never for clients. It answers to the very end of the drain.
 
@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::cluster::membership::Membership;
 use crate::edge::listener::Listener;
 use crate::lifecycle::Readiness;
 use crate::lifecycle::readiness::State;
@@ -45,7 +46,11 @@ struct Reason<'a> {
 ///
 /// # Errors
 /// When the socket cannot be watched.
-pub(super) async fn serve(listener: Listener, readiness: Readiness) -> io::Result<()> {
+pub(super) async fn serve(
+    listener: Listener,
+    readiness: Readiness,
+    membership: Membership,
+) -> io::Result<()> {
     let socket = TcpListener::from_std(listener.into_std())?;
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
@@ -56,10 +61,10 @@ pub(super) async fn serve(listener: Listener, readiness: Readiness) -> io::Resul
             continue;
         };
         while connections.try_join_next().is_some() {}
-        let readiness = readiness.clone();
+        let (readiness, membership) = (readiness.clone(), membership.clone());
         connections.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let response = respond(&request, &readiness);
+                let response = respond(&request, &readiness, &membership);
                 async move { Ok::<_, Infallible>(response) }
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
@@ -75,7 +80,11 @@ pub(super) async fn serve(listener: Listener, readiness: Readiness) -> io::Resul
     }
 }
 
-fn respond(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<Bytes>> {
+fn respond(
+    request: &Request<Incoming>,
+    readiness: &Readiness,
+    membership: &Membership,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return answer(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -106,10 +115,14 @@ fn respond(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<
             health(code, word, &reasons)
         }
         "/metrics" => answer(StatusCode::OK, expose::CONTENT_TYPE, expose::render()),
+        "/cluster" => {
+            let report = serde_json::to_string(&membership.report()).unwrap_or_default();
+            answer(StatusCode::OK, "application/json", report)
+        }
         _ => answer(
             StatusCode::NOT_FOUND,
             "text/plain",
-            "here are /healthz, /readyz and /metrics\n".to_owned(),
+            "here are /healthz, /readyz, /metrics and /cluster\n".to_owned(),
         ),
     }
 }

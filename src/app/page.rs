@@ -46,33 +46,30 @@ Every acknowledgement is `{ok: true, …}` or `{ok: false, error: {code, message
     const REDIS: &str = "\
 ## Redis keys
 
-For cluster mode. A node in embedded mode keeps the same things in memory. `{…}` in a key is its hash tag: what one
-script touches is on one slot.
+For cluster mode. A node in embedded mode keeps the same things in memory. `{vbN}` is the hash tag of shard N: what one
+function touches is on one slot. Where a KEY, NAME or address is hashed, it is `#` and 32 hexadecimal digits.
 
 | key | type | time to live | purpose |
 |---|---|---|---|
-| `{B}:epoch` | string | none | the shard's epoch, and the run id for which it was raised |
-| `{B}:ends` | hash | none | where each ended epoch of the shard ended |
-| `{B}:seq` | string | none | the shard's next `shard_seq` |
-| `{B}:room:ROOM` | hash | none | a room's high-waters: epoch, seq, the last offset of each (topic, generation, partition), the trim mark |
-| `{B}:tl:ROOM` | stream | timeline.ttl, at least timeline.keep_min entries; unsettled ones are kept | a room's recent events, `epoch-seq` |
-| `{B}:ids:ROOM:GENERATION` | hash | timeline.dedup_window | ids of events, so that a retry is the same event |
-| `{B}:moved:ROOM` | string | none | tombstone of a room that was moved, with the ring's version |
-| `ch:{B}:ROOM` | channel | – | what was applied to a room, in order |
-| `ch:{B}:w:WORKER` | channel | – | ticks for one worker of a node |
-| `{U}:session:PID` | hash | 2 min after the last heartbeat | a socket that may be resumed: user, rooms with their positions, data, generation |
-| `{U}:socket:SID` | hash | 1 h, refreshed | where a socket lives |
-| `{U}:token:JTI` | hash | caches.sessions | a login or revoked token |
-| `{U}:presence:USER` | hash | 5 min, refreshed | a user's devices, one field for each |
-| `{U}:seen:USER` | string | caches.last_seen | when a user was last here |
-| `{U}:user:USER` | string | caches.users | an account |
-| `{U}:email:HASH` | string | caches.emails | which account has an e-mail address |
-| `{U}:lists:USER` | string | caches.lists | a user's list of conversations |
-| `{R}:record:KIND:ID` | string | by its row, else caches.records | a record |
-| `{U}:limit:NAME:KEY` | string | until it is full again | one limiter of one user or address (GCRA) |
-| `{T}:typing:ROOM:USER` | string | 3 s | who types where; its expiry is a `typing:stop` |
-| `nodes:NODE` | hash | its lease | a node that lives, and its address for polling |
-| `ring` | hash | none | shards, their weights, the version |
+| `{vbN}:s` | hash | none | the shard: its epoch, its last `shard_seq`, the run id for which the epoch was raised, where each ended epoch ended, how far `timeline` is settled |
+| `{vbN}:raise` | string | 10 s, renewed | who raises the epoch now |
+| `{vbN}:m:ROOM` | hash | none | a room's high-waters: epoch, seq, the last offset of each (topic, generation, partition), the trim mark; the ring's version when it was moved |
+| `{vbN}:t:ROOM` | stream | timeline.ttl after the last event was settled; of a room in use, older entries but timeline.keep_min go | a room's recent events, `EPOCH-SEQ` |
+| `{vbN}:u:ROOM` | hash | until they are settled | entries that are not settled |
+| `{vbN}:d:ROOM:G` | hash | 3 × timeline.dedup_window | ids of events, so that a retry is the same event |
+| `{vbN}:c:ROOM` | channel | – | what is published to a room, in order |
+| `{vbN}:n:NODE:START` | channel | – | answers of the shard for one node, in their place among what it hears |
+| `{vb0}:ctl` | channel | – | words to all nodes: close, put into a room, forget |
+| `{vbN}:p:USER` | hash | 1 day after the user went | the nodes (`NODE/BOOT`) that have a user; whether the user is online, since when, when last seen; what is being told of it |
+| `{vbN}:pn:NODE/BOOT` | set | none; swept when the node is gone | the users that a node has |
+| `{vbN}:po` | zset | none | users of whom something is to be told, by since when |
+| `{vbN}:pm` | hash | none | for which process of the server these keys were completed, which nodes have written their users since, how many came and went |
+| `{vbN}:pf` | list | none; the last 4,096 | who came and went last, for those who count crowds |
+| `{vbN}:x:CACHE:KEY` | string | the cache's; a record's is its row's | what a node read from the store, for the others: one of the caches above but `visibility`; a KEY of more than 96 bytes and each of `emails` is hashed |
+| `{vbN}:xg` | hash | none; at most 4,097 numbers | how often values were forgotten, so that none that was read before is kept after |
+| `{vbN}:l:NAME:KEY` | string | until it is full again | one limiter of one user or address (GCRA); a KEY of more than 96 bytes is hashed |
+| `{vb0}:node:NODE` | hash | 5 s, renewed each 1.5 s | a node's lease: its boot, how often renewed, and what it says of itself (address, version, load) |
+| `{vb0}:nodes` | hash | none | `NODE/BOOT` and when its lease was renewed last, of all that were seen and not swept since |
 
 ";
 
@@ -239,6 +236,9 @@ script touches is on one slot.
             answer_within: _,
             entries_max: _,
             warm_every: _,
+            shared: _,
+            shared_answer_within: _,
+            compress_over: _,
         } = Config::default().caches;
         let timeline = Config::default().timeline;
         let presence = Config::default().presence;
@@ -352,6 +352,7 @@ script touches is on one slot.
             services,
             events_per_socket,
             keys_max: _,
+            answer_within: _,
         } = Config::default().limits;
         let rows = [
             ("api", api, "user, or address without a login"),

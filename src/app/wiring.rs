@@ -14,7 +14,7 @@ use crate::delivery::fanout::Fanout;
 use crate::edge::origin::Cors;
 use crate::edge::tls::Tls;
 use crate::handlers::{self, Context};
-use crate::lifecycle::{Drain, Workers};
+use crate::lifecycle::{Drain, Health, Workers};
 use crate::limits::Rules;
 use crate::server::{Local, Server};
 
@@ -31,17 +31,18 @@ pub(super) fn workers(config: &Config) -> usize {
 pub(super) fn parts(
     config: &Config,
     backends: &Backends,
-    drain: &Drain,
+    (drain, health): (&Drain, &Health),
     tls: Option<Tls>,
 ) -> anyhow::Result<Parts> {
-    let context = Arc::new(context(config, backends));
+    let context = Arc::new(context(config, backends, health));
     let server = Server::new().namespace("/", |root| handlers::register(root, &context));
     let development = backends.authenticator.development().cloned();
     let is_development = development.is_some();
     let body = (config.edge.max_body.bytes(), config.edge.body_timeout.get());
     let page_max = config.archive.page_max;
     let (bus, capacity) = (backends.bus.clone(), config.rooms.bus_queue);
-    let vocabulary = backends.vocabulary.clone();
+    let (vocabulary, timeline) = (backends.vocabulary.clone(), backends.timeline.clone());
+    let recent = backends.publisher.recent().clone();
     let watched = Arc::clone(&context);
     Ok(Parts {
         server,
@@ -65,10 +66,17 @@ pub(super) fn parts(
                 body,
             ))
         })),
+        inside: None,
         setup: Arc::new(move |local: &Rc<Local>| {
             let (port, stream) = bus.attach(capacity);
-            let fanout = Fanout::new(Rc::clone(local.hub()), port, vocabulary.clone());
+            let fanout = Fanout::new(
+                Rc::clone(local.hub()),
+                port,
+                vocabulary.clone(),
+                timeline.clone(),
+            );
             local.provide(Rc::clone(&fanout));
+            local.provide(Rc::new(recent.clone()));
             let watch = handlers::Watch::install(&watched, local, &fanout);
             drop(tokio::task::spawn_local(async move { watch.run().await }));
             drop(tokio::task::spawn_local(
@@ -78,8 +86,9 @@ pub(super) fn parts(
     })
 }
 
-fn context(config: &Config, backends: &Backends) -> Context {
+fn context(config: &Config, backends: &Backends, health: &Health) -> Context {
     Context {
+        health: health.clone(),
         authenticator: backends.authenticator.clone(),
         vocabulary: backends.vocabulary.clone(),
         publisher: backends.publisher.clone(),

@@ -17,6 +17,9 @@ pub(super) struct NodeFlags {
     /// Address for health, readiness and metrics [default: 127.0.0.1:8081].
     #[arg(long, value_name = "ADDR")]
     operations: Option<String>,
+    /// Address for the other nodes of a cluster [default: 127.0.0.1:7946].
+    #[arg(long, value_name = "ADDR")]
+    internal: Option<String>,
     /// Folder for what must not be lost [default: ./data].
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
@@ -29,12 +32,14 @@ impl NodeFlags {
             config,
             listen,
             operations,
+            internal,
             data,
         } = self;
         let flags = Flags {
             config,
             listen,
             operations,
+            internal,
             data,
         };
         Ok(Config::load(&flags, &config::environment())?)

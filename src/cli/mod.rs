@@ -5,6 +5,7 @@
 //! go to standard output, everything else to standard error.
 
 mod check_config;
+mod dead_letters;
 mod failure;
 mod flags;
 mod health;
@@ -51,6 +52,9 @@ enum Command {
     Token(token::Args),
     /// Ask a node whether it is ready; print its reasons when it is not.
     Health(health::Args),
+    /// List, put back or drop the records that could never be applied.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
     /// Put a server under load and check what it delivers.
     Load(load::Args),
 }
@@ -71,6 +75,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::DefaultConfig => print(&config::example()),
         Command::Token(args) => print(&format!("{}\n", token::run(args)?)),
         Command::Health(args) => print(&runtime()?.block_on(health::run(args))?),
+        Command::DeadLetters(command) => print(&runtime()?.block_on(dead_letters::run(command))?),
         Command::Load(args) => Ok(load::run(args)?),
     }
 }

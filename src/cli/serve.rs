@@ -29,7 +29,7 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
     for (name, address) in app.addresses() {
         info!(%name, %address, "listening");
     }
-    let [(_, clients), _] = app.addresses();
+    let clients = app.clients();
     // On standard output, for people and scripts: where to go.
     super::print(&format!("open {scheme}://{clients}/\n"))?;
     let (first, second) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "GLOB", default_value = "conversation:*")]
     rooms: Vec<String>,
     /// What the token may do beyond its user's own things, as a service's does: `events:write`,
-    /// `records:read`, `records:write`, `users:act`, `users:ban`, `members:write`,
+    /// `records:read`, `records:write`, `rooms:read`, `rooms:write`, `users:act`, `users:ban`, `members:write`,
     /// `notifications:write`; separated by spaces [default: none].
     #[arg(long, value_name = "SCOPES")]
     scope: Option<String>,
@@ -79,6 +79,8 @@ const SCOPES: &[&str] = &[
     "events:write",
     "records:read",
     "records:write",
+    "rooms:read",
+    "rooms:write",
     "users:act",
     "users:ban",
     "members:write",

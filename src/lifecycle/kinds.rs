@@ -64,6 +64,8 @@ kinds! {
     Flusher = "flusher", Wait, ShutDown;
     /// Takes what the bus brings to a worker's rooms.
     Fanout = "fanout", Wait, ShutDown;
+    /// Hears emitters.
+    Emitter = "emitter", Abort, Log;
     /// Takes events from the log to their rooms' timelines.
     Pump = "pump", Wait, ShutDown;
     /// Does what follows from events: other events, records, memberships.
@@ -72,12 +74,20 @@ kinds! {
     LogWriter = "log_writer", Wait, ShutDown;
     /// Takes what is in the timelines to the archive.
     Archiver = "archiver", Wait, ShutDown;
+    /// Puts back what a shard lost.
+    Raiser = "raiser", Wait, ShutDown;
+    /// Keeps the node's lease and looks who lives.
+    Membership = "membership", Wait, ShutDown;
     /// Tells who came and went.
     Presence = "presence", Wait, ShutDown;
+    /// Looks whether what the node depends on works, and tells clients.
+    Health = "health", Abort, ShutDown;
     /// Does something again and again that can be left undone: pings, expiries, counters.
     Sweeper = "sweeper", Abort, ShutDown;
     /// Looks whether certificate files changed.
     CertificateWatch = "certificate_watch", Abort, Log;
+    /// What nodes share in caches.
+    Caches = "caches", Abort, ShutDown;
     /// Fetches the keys that tokens are checked with.
     KeyRefresh = "key_refresh", Abort, Log;
     /// Reads the catalogue again when told to.

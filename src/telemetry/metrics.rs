@@ -8,9 +8,10 @@
 use super::family::{Count, Counter, Gauge, Histogram, Kind, LabelInfo, Level, Open, Sampled};
 use super::family::{Series, Values};
 use super::labels::{
-    Applied, Attempt, AuthFailure, EngineIoError, LoginOutcome, Method, Packet, Refused, Route,
+    Applied, Attempt, AuthFailure, Emitted, EngineIoError, Hop, Interruption, LoginOutcome, Method,
+    Packet, Refused, Route,
 };
-use super::labels::{Status, Transport};
+use super::labels::{Status, Transport, Unsealed};
 use crate::types::{CloseReason, Code};
 
 const EVENT: LabelInfo = LabelInfo {
@@ -47,7 +48,11 @@ const CACHE: LabelInfo = LabelInfo {
 };
 const LEVEL: LabelInfo = LabelInfo {
     name: "level",
-    values: Values::Configured("`l1`: in this process"),
+    values: Values::Configured("`l1`: in this process; `l2`: on a Redis shard"),
+};
+const DEPENDENCY: LabelInfo = LabelInfo {
+    name: "dependency",
+    values: Values::Configured("`log`, `archive`, or `rooms/` and a shard's name"),
 };
 const TASK: LabelInfo = LabelInfo {
     name: "task",
@@ -138,10 +143,23 @@ table! {
     LIMITS_REFUSED: Open<1, Count> = "vestibule_limits_refused_total", "requests", &[LIMITER];
     /// Keys whose limit was forgotten early because there were too many.
     LIMITS_FORGOTTEN: Counter = "vestibule_limits_forgotten_total", "keys";
+    /// Limits that this node counted alone because their shard did not answer in time.
+    LIMITS_ALONE: Counter = "vestibule_limits_alone_total", "requests";
     /// Users online on this node.
     PRESENCE_ONLINE: Gauge = "vestibule_presence_online", "users";
     /// Users who came or went.
     PRESENCE_CHANGES: Counter = "vestibule_presence_changes_total", "changes";
+
+    /// Users taken off a node that is gone, by this node.
+    PRESENCE_SWEPT: Counter = "vestibule_presence_swept_total", "users";
+    /// Questions about users answered with what was known here, because their shard did not answer.
+    PRESENCE_STALE: Counter = "vestibule_presence_stale_total", "users";
+    /// Nodes that hold a lease, as this node sees it.
+    CLUSTER_NODES: Gauge = "vestibule_cluster_nodes", "nodes";
+    /// 1 while this node holds its lease; without one it does no once-only duties.
+    CLUSTER_LEASE_HELD: Gauge = "vestibule_cluster_lease_held", "leases";
+    /// Times this node lost its lease.
+    CLUSTER_LEASES_LOST: Counter = "vestibule_cluster_leases_lost_total", "leases";
 
     /// Rooms with at least one member on this node.
     ROOMS_OPEN: Gauge = "vestibule_rooms_open", "rooms";
@@ -161,6 +179,30 @@ table! {
     BUS_CONTROL_LOST: Counter = "vestibule_bus_control_lost_total", "words";
     /// Times durable events were found missing between the bus and a room, and fetched.
     BUS_GAPS: Counter = "vestibule_bus_gaps_total", "gaps";
+    /// Sockets closed because events of a room could not be completed.
+    BUS_RELOADS: Counter = "vestibule_bus_reloads_total", "sockets";
+    /// Times a worker was told that entries of a shard may be missing, by why.
+    BUS_INTERRUPTIONS: Counter<Interruption> =
+        "vestibule_bus_interruptions_total", "interruptions";
+    /// Rooms that this node hears from shards.
+    BUS_SUBSCRIPTIONS: Gauge = "vestibule_bus_subscriptions", "rooms";
+    /// Times the connection on which a shard is heard broke or could not be made.
+    BUS_RECONNECTS: Counter = "vestibule_bus_reconnects_total", "attempts";
+
+    /// Requests to other nodes, by what they came to.
+    INTERNAL_ASKED: Counter<Hop> = "vestibule_internal_asked_total", "requests";
+    /// Requests of other nodes that were answered.
+    INTERNAL_ANSWERED: Counter = "vestibule_internal_answered_total", "requests";
+    /// Requests on the internal listener that were not believed, by reason.
+    INTERNAL_REFUSED: Counter<Unsealed> = "vestibule_internal_refused_total", "requests";
+    /// WebSockets of other nodes' sessions that go through this node.
+    INTERNAL_TUNNELS: Gauge = "vestibule_internal_tunnels_open", "connections";
+    /// Live nodes whose sessions cannot be told from another's because of their names.
+    INTERNAL_TAG_CLASHES: Gauge = "vestibule_internal_tag_clashes", "nodes";
+    /// 1 while emitters are heard, where that is switched on.
+    EMITTER_CONNECTED: Gauge = "vestibule_emitter_connected", "connections";
+    /// Messages of emitters, by kind.
+    EMITTER_MESSAGES: Counter<Emitted> = "vestibule_emitter_messages_total", "messages";
 
     /// Records appended durably, by topic.
     EVENTLOG_APPENDED: Open<1, Count> =
@@ -195,12 +237,29 @@ table! {
     /// Age of the newest event the archive has, when it was written.
     ARCHIVE_LAG: Gauge = "vestibule_archive_lag_seconds", "seconds";
 
+    /// From a call to PostgreSQL to its answer, with the wait for a connection.
+    POSTGRES_TIME: Histogram = "vestibule_postgres_call_seconds", "seconds";
+    /// Callers that wait for a connection to PostgreSQL.
+    POSTGRES_WAITING: Gauge = "vestibule_postgres_waiting", "callers";
+    /// Work that was done again because PostgreSQL took it back or the connection broke.
+    POSTGRES_REPEATS: Counter = "vestibule_postgres_repeats_total", "repeats";
+    /// Connections to PostgreSQL found broken, or given up because no answer came in time.
+    POSTGRES_BROKEN: Counter = "vestibule_postgres_broken_total", "connections";
+
     /// Reads that a cache answered.
     CACHE_HITS: Open<2, Count> = "vestibule_cache_hits_total", "reads", &[CACHE, LEVEL];
     /// Reads that a cache had no fresh answer to.
     CACHE_MISSES: Open<2, Count> = "vestibule_cache_misses_total", "reads", &[CACHE, LEVEL];
     /// Reads that were answered with an expired value because the store did not answer.
     CACHE_STALE: Open<2, Count> = "vestibule_cache_stale_total", "reads", &[CACHE, LEVEL];
+    /// Reads that a Redis shard did not answer in time. For a second after each the store is asked instead.
+    CACHE_SHARD_SILENT: Counter = "vestibule_cache_shard_silent_total", "reads";
+
+    /// 1 while something that the node depends on works, 0 while it does not and clients are told so.
+    DEPENDENCY_UP: Open<1, Level> = "vestibule_dependency_up", "dependencies", &[DEPENDENCY];
+    /// Whole seconds for which it did not.
+    DEPENDENCY_DEGRADED: Open<1, Count> =
+        "vestibule_dependency_degraded_seconds_total", "seconds", &[DEPENDENCY];
 
     /// Tasks that ended by a panic, by kind.
     TASKS_PANICKED: Open<1, Count> = "vestibule_tasks_panicked_total", "tasks", &[TASK];
@@ -283,6 +342,8 @@ mod tests {
         CACHE_MISSES.of(["users", "l1"]).add(1);
         CACHE_STALE.of(["users", "l1"]).add(1);
         TASKS_PANICKED.of(["handler"]).add(0);
+        DEPENDENCY_UP.of(["log"]).set(1.0);
+        DEPENDENCY_DEGRADED.of(["log"]).add(0);
         let page = expose::render();
         let exported: BTreeSet<(&str, &str)> = page
             .lines()

@@ -33,11 +33,15 @@ pub enum CloseReason {
     TakenOver,
     /// The token ended or was revoked.
     SessionRevoked,
+    /// Events of one of its rooms could not be completed; the client comes back and resumes or reloads.
+    Interrupted,
+    /// What a socket needs to enter did not answer; the client comes back by itself.
+    Unavailable,
 }
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientNamespaceDisconnect,
         Self::ServerNamespaceDisconnect,
         Self::ForcedServerClose,
@@ -51,6 +55,8 @@ impl CloseReason {
         Self::ConnectTimeout,
         Self::TakenOver,
         Self::SessionRevoked,
+        Self::Interrupted,
+        Self::Unavailable,
     ];
 
     /// The text applications see.
@@ -70,6 +76,8 @@ impl CloseReason {
             Self::ConnectTimeout => "connect timeout",
             Self::TakenOver => "taken over",
             Self::SessionRevoked => "session revoked",
+            Self::Interrupted => "interrupted",
+            Self::Unavailable => "unavailable",
         }
     }
 
@@ -90,6 +98,8 @@ impl CloseReason {
             Self::ConnectTimeout => "connect_timeout",
             Self::TakenOver => "taken_over",
             Self::SessionRevoked => "session_revoked",
+            Self::Interrupted => "interrupted",
+            Self::Unavailable => "unavailable",
         }
     }
 
@@ -97,8 +107,8 @@ impl CloseReason {
     #[must_use]
     pub const fn websocket_code(self) -> Option<u16> {
         match self {
-            Self::ServerShuttingDown => Some(1012),
-            Self::SlowConsumer => Some(1013),
+            Self::ServerShuttingDown | Self::Interrupted => Some(1012),
+            Self::SlowConsumer | Self::Unavailable => Some(1013),
             Self::SessionRevoked => Some(1008),
             _ => None,
         }

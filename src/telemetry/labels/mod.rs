@@ -126,6 +126,11 @@ macro_rules! label {
     };
 }
 
+// After the macro, which it uses.
+mod nodes;
+
+pub use nodes::{Emitted, Hop, Unsealed};
+
 label! {
     /// How a session's packets travel.
     Transport = "transport" {
@@ -149,6 +154,16 @@ label! {
         HeaderTimeout = "header_timeout",
         /// The node is draining.
         Draining = "draining",
+    }
+}
+
+label! {
+    /// Why entries of a shard did not reach a worker in one unbroken stream.
+    Interruption = "reason" {
+        /// The connection to the shard broke and was made again.
+        Connection = "connection",
+        /// The worker's queue was full.
+        SlowWorker = "slow_worker",
     }
 }
 
@@ -191,6 +206,8 @@ label! {
         Records = "records",
         /// Domain events of other services.
         Events = "events",
+        /// Sockets of a room.
+        Rooms = "rooms",
         /// The rest of the REST API.
         Api = "api",
         /// The page and its assets.
