@@ -17,8 +17,8 @@ const LAYERS: &[&[&str]] = &[
     &["types"],
     &["config"],
     &["telemetry"],
-    &["lifecycle"],
-    &["protocol", "events", "backend", "placement"],
+    &["lifecycle", "placement"],
+    &["protocol", "events", "backend"],
     &[
         "rooms", "eventlog", "timeline", "cluster", "archive", "auth", "limits", "loadgen",
     ],
@@ -49,19 +49,25 @@ const DOORS: &[(&str, &[&str])] = &[
     (
         "redis::",
         &[
-            "backend/redis.rs",
+            "backend/redis/",
+            "backend/cache/shared.rs",
             "timeline/redis/",
-            "cluster/redis.rs",
-            "auth/redis.rs",
-            "records/redis.rs",
+            "cluster/redis/",
+            "cluster/emitter/",
+            "cluster/membership/redis.rs",
+            "cluster/presence/redis/",
+            "limits/redis/",
         ],
     ),
-    ("moka::", &["backend/cache.rs"]),
-    ("rdkafka::", &["backend/kafka.rs", "eventlog/kafka.rs"]),
+    ("moka::", &["backend/cache/"]),
+    ("rdkafka::", &["backend/kafka.rs", "eventlog/kafka/"]),
     (
         "sqlx::",
         &[
+            "backend/error.rs",
+            "backend/postgres/",
             "backend/sql.rs",
+            "archive/postgres.rs",
             "archive/sql.rs",
             "eventlog/sql.rs",
             "auth/accounts.rs",
@@ -152,6 +158,21 @@ fn files_stay_small() {
     }
 }
 
+/// All libraries of functions are loaded into one server, where a second library with a function of the
+/// same name is refused.
+#[test]
+fn functions_on_a_server_have_one_name_each() {
+    let mut known: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for path in files("lua") {
+        let text = fs::read_to_string(&path).unwrap();
+        for name in text.split('\'').filter(|word| word.starts_with("vb1_")) {
+            let before = known.insert(name.to_owned(), path.clone());
+            assert!(before.is_none(), "{name}: in {before:?} and {path:?}");
+        }
+    }
+    assert!(!known.is_empty());
+}
+
 fn each_line(mut check: impl FnMut(&str, usize, &str)) {
     for (file, text) in sources() {
         for (index, line) in code(&text).lines().enumerate() {
@@ -189,9 +210,23 @@ fn first_word(text: &str) -> &str {
 }
 
 fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = root();
+    let read = |path: PathBuf| {
+        let file = path.strip_prefix(&root).unwrap();
+        let file = file.to_string_lossy().into_owned();
+        (file, fs::read_to_string(&path).unwrap())
+    };
+    files("rs").into_iter().map(read).collect()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The files of `src/` with this ending, in order.
+fn files(ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut queue: Vec<PathBuf> = vec![root.clone()];
+    let mut queue = vec![root()];
     while let Some(path) = queue.pop() {
         if path.is_dir() {
             queue.extend(
@@ -199,13 +234,8 @@ fn sources() -> Vec<(String, String)> {
                     .unwrap()
                     .map(|entry| entry.unwrap().path()),
             );
-        } else if path.extension().is_some_and(|ext| ext == "rs") {
-            let file = path
-                .strip_prefix(&root)
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
-            found.push((file, fs::read_to_string(&path).unwrap()));
+        } else if path.extension().is_some_and(|ext| ext == ending) {
+            found.push(path);
         }
     }
     found.sort();

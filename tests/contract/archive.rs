@@ -1,6 +1,8 @@
 //! The contract of `archive`.
 
 use vestibule::archive::{Archive, Page, Row};
+use vestibule::backend::postgres::{Database, Options};
+use vestibule::backend::statement::{Statement, Value};
 use vestibule::types::{
     Epoch, EventId, Position, RoomName, Seq, ShardPosition, ShardSeq, Timestamp, UserId,
 };
@@ -10,7 +12,12 @@ use crate::sqlite::{Folder, let_go};
 /// An archive that can be closed and opened again.
 struct Fixture {
     archive: Archive,
-    folder: Folder,
+    backend: Backend,
+}
+
+enum Backend {
+    Sql(Folder),
+    Postgres(Options, Database),
 }
 
 impl Fixture {
@@ -18,13 +25,31 @@ impl Fixture {
         let folder = Folder::new().await;
         Self {
             archive: Archive::sql(&folder.database),
-            folder,
+            backend: Backend::Sql(folder),
+        }
+    }
+
+    async fn postgres() -> Self {
+        let options = crate::postgres::schema().await;
+        let database = Database::open(&options).await.unwrap();
+        Self {
+            archive: Archive::postgres(&database),
+            backend: Backend::Postgres(options, database),
         }
     }
 
     async fn reopen(&mut self) {
-        self.folder.reopen().await;
-        self.archive = Archive::sql(&self.folder.database);
+        match &mut self.backend {
+            Backend::Sql(folder) => {
+                folder.reopen().await;
+                self.archive = Archive::sql(&folder.database);
+            }
+            Backend::Postgres(options, database) => {
+                database.close().await;
+                *database = Database::open(options).await.unwrap();
+                self.archive = Archive::postgres(database);
+            }
+        }
     }
 }
 
@@ -35,6 +60,12 @@ macro_rules! suite {
             $(#[tokio::test]
             async fn $claim() {
                 super::$claim(super::Fixture::sql().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(super::Fixture::postgres().await).await;
             })*
         }
     };
@@ -49,6 +80,8 @@ suite! {
     a_taken_position_is_never_replaced
     tops_are_the_highest_position_of_each_room
     rows_may_arrive_in_any_order
+    a_batch_is_as_one_after_the_other
+    a_statement_that_is_refused_holds_no_row_back
 }
 
 fn room(name: &str) -> RoomName {
@@ -296,23 +329,66 @@ async fn rows_may_arrive_in_any_order(fixture: Fixture) {
     assert_eq!(found, history());
 }
 
-#[tokio::test]
-async fn a_failed_write_keeps_no_row_and_may_be_repeated() {
-    let fixture = Fixture::sql().await;
-    let hold = fixture.folder.hold().await;
-    let refused = fixture
-        .archive
-        .upsert(history(), Vec::new())
-        .await
-        .unwrap_err();
-    assert!(refused.retry(), "{refused:?}");
-    let_go(hold).await;
-    assert_eq!(positions(&fixture.archive, Page::Before(None), 9).await, []);
-    fixture.archive.upsert(history(), Vec::new()).await.unwrap();
+async fn a_batch_is_as_one_after_the_other(fixture: Fixture) {
+    let batch = vec![
+        row("r", at(1, 1), "x"),
+        row("r", at(1, 1), "late"),
+        row("r", at(1, 2), "y"),
+        row("r", at(3, 5), "x"),
+        row("r", at(2, 4), "x"),
+        row("r", at(3, 5), "y"),
+        row("r", at(1, 1), "x"),
+        row("r", at(4, 9), "y"),
+    ];
+    fixture.archive.upsert(batch, Vec::new()).await.unwrap();
+    let name = room("r");
+    let found = fixture.archive.page(&name, Page::Before(None), 9);
+    let found = found.await.unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|row| (row.position, row.id.as_str()))
+        .collect();
+    assert_eq!(found, [(at(3, 5), "x"), (at(4, 9), "y")]);
+}
+
+async fn a_statement_that_is_refused_holds_no_row_back(fixture: Fixture) {
+    let seen = |id: &str, at: i64| {
+        Statement::new(
+            "INSERT INTO last_seen (user_id, at) VALUES ($1, $2)",
+            [Value::from(id), Value::from(at)],
+        )
+    };
+    let statements = vec![
+        seen("a", 1),
+        Statement::new("SELECT nonsense", []),
+        seen("a", 2),
+        seen("b", 3),
+    ];
+    fixture.archive.upsert(history(), statements).await.unwrap();
     assert_eq!(
         positions(&fixture.archive, Page::Before(None), 9)
             .await
             .len(),
         6
     );
+    let kept = Statement::new("SELECT user_id FROM last_seen ORDER BY user_id", []);
+    let kept = match &fixture.backend {
+        Backend::Sql(folder) => folder.database.read(kept).await.unwrap(),
+        Backend::Postgres(_, database) => database.read(&kept).await.unwrap(),
+    };
+    let kept: Vec<_> = kept.iter().map(|row| row.text(0)).collect();
+    assert_eq!(kept, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_failed_write_keeps_no_row_and_may_be_repeated() {
+    let folder = Folder::new().await;
+    let archive = Archive::sql(&folder.database);
+    let hold = folder.hold().await;
+    let refused = archive.upsert(history(), Vec::new()).await.unwrap_err();
+    assert!(refused.retry(), "{refused:?}");
+    let_go(hold).await;
+    assert_eq!(positions(&archive, Page::Before(None), 9).await, []);
+    archive.upsert(history(), Vec::new()).await.unwrap();
+    assert_eq!(positions(&archive, Page::Before(None), 9).await.len(), 6);
 }

@@ -5,13 +5,20 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use vestibule::backend::redis::{Options, Place, ShardOptions, Shards};
 use vestibule::cluster::bus::{Bus, Delivery, Ephemeral, Publication, Stream};
 use vestibule::cluster::control::Control;
-use vestibule::types::{Epoch, EventId, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq};
+use vestibule::timeline::{Apply, Outcome, Source, Timeline, redis as on_redis};
+use vestibule::types::{
+    Epoch, EventId, NodeId, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq, Timestamp,
+};
+
+use crate::servers::redis::{Redis, RedisCluster};
 
 /// Runs the suite on a backend; a new one needs only a line like this.
 macro_rules! suite {
@@ -26,12 +33,42 @@ macro_rules! suite {
 }
 
 suite! {
-    memory: vestibule::cluster::bus::Bus::memory();
+    memory: super::Rig::memory();
     a_worker_hears_the_rooms_it_subscribed_to_in_order
     a_subscription_ends_with_its_last_unsubscribe
     a_tick_comes_after_what_was_published_and_says_how_far_that_is
-    a_shard_begins_where_its_timeline_is
     a_subscription_and_a_tick_leave_no_hole_and_no_overlap
+    ephemeral_events_reach_who_hears_their_room
+    closing_ends_the_streams_after_what_came_before
+    control_words_reach_every_worker
+}
+
+suite! {
+    redis: super::Rig::redis().await;
+    a_worker_hears_the_rooms_it_subscribed_to_in_order
+    a_subscription_ends_with_its_last_unsubscribe
+    a_tick_comes_after_what_was_published_and_says_how_far_that_is
+    a_subscription_and_a_tick_leave_no_hole_and_no_overlap
+    ephemeral_events_reach_who_hears_their_room
+    closing_ends_the_streams_after_what_came_before
+    control_words_reach_every_worker
+}
+
+suite! {
+    redis_cluster: super::Rig::redis_cluster().await;
+    a_worker_hears_the_rooms_it_subscribed_to_in_order
+    a_subscription_ends_with_its_last_unsubscribe
+    a_tick_comes_after_what_was_published_and_says_how_far_that_is
+    a_subscription_and_a_tick_leave_no_hole_and_no_overlap
+    ephemeral_events_reach_who_hears_their_room
+    control_words_reach_every_worker
+}
+
+// What only holds where nobody else publishes: the publisher can be held back, and a call is done when
+// every worker has its delivery.
+suite! {
+    in_one_process: vestibule::cluster::bus::Bus::memory();
+    a_shard_begins_where_its_timeline_is
     a_full_worker_holds_the_publisher_back_and_nobody_loses_anything
     a_publication_that_was_given_up_reached_nobody
     a_worker_that_leaves_frees_the_publisher
@@ -43,10 +80,10 @@ suite! {
     a_worker_that_cannot_take_more_words_is_told_to_look_again
 }
 
-const ONE: ShardId = ShardId(1);
+const ONE: ShardId = ShardId(0);
 const TWO: ShardId = ShardId(2);
 
-fn room(name: &str) -> RoomName {
+pub(crate) fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
 }
 
@@ -71,7 +108,7 @@ fn entry(name: &str, shard: ShardId, shard_seq: u64) -> Publication {
     }
 }
 
-fn typing(name: &str) -> Arc<Ephemeral> {
+pub(crate) fn typing(name: &str) -> Arc<Ephemeral> {
     Arc::new(Ephemeral {
         room: room(name),
         event: Arc::from("typing:start"),
@@ -80,8 +117,114 @@ fn typing(name: &str) -> Arc<Ephemeral> {
     })
 }
 
+/// A bus, and who publishes on it in the order of one shard.
+pub(crate) struct Rig {
+    pub(crate) bus: Bus,
+    timeline: Option<Timeline>,
+    next: Arc<AtomicU64>,
+    _servers: Option<Arc<dyn Send + Sync + std::any::Any>>,
+}
+
+impl Rig {
+    fn memory() -> Self {
+        Self {
+            bus: Bus::memory(),
+            timeline: None,
+            next: Arc::default(),
+            _servers: None,
+        }
+    }
+
+    async fn redis() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Redis::start(folder.path());
+        let place = Place::parse(&server.url(), "vb0").unwrap();
+        Self::at(place, Arc::new((server, folder))).await
+    }
+
+    async fn redis_cluster() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = RedisCluster::start(folder.path());
+        let hosts = cluster.urls().join(",").replace("redis://", "");
+        let place = Place::parse(&format!("redis+cluster://{hosts}"), "vb0").unwrap();
+        Self::at(place, Arc::new((cluster, folder))).await
+    }
+
+    async fn at(place: Place, servers: Arc<dyn Send + Sync + std::any::Any>) -> Self {
+        let shards = [ShardOptions {
+            name: "shard".to_owned(),
+            weight: 1,
+            server: Options::at(place),
+        }];
+        let timeline =
+            on_redis::Timeline::open(shards.to_vec(), on_redis::Options::default()).await;
+        Self {
+            bus: node(&shards, "one").await,
+            timeline: Some(Timeline::Redis(timeline.unwrap())),
+            next: Arc::default(),
+            _servers: Some(servers),
+        }
+    }
+
+    /// A second handle that does not keep the servers.
+    fn publisher(&self) -> Self {
+        Self {
+            bus: self.bus.clone(),
+            timeline: self.timeline.clone(),
+            next: Arc::clone(&self.next),
+            _servers: None,
+        }
+    }
+
+    /// Publishes the shard's next entry.
+    async fn publish(&self, name: &str) {
+        let n = self.next.fetch_add(1, Ordering::SeqCst) + 1;
+        match &self.timeline {
+            None => self.bus.publish(entry(name, ONE, n)).await,
+            Some(timeline) => apply(timeline, name, n).await,
+        }
+    }
+}
+
+/// The bus of a node on these shards, once it hears all of them.
+pub(crate) async fn node(shards: &[ShardOptions], name: &str) -> Bus {
+    let shards = Shards::new(shards, &[]).unwrap();
+    let bus = Bus::redis(vestibule::cluster::redis::Options {
+        shards: shards.clone(),
+        node: NodeId::parse(name).unwrap(),
+    });
+    let (port, mut stream) = bus.attach(8);
+    for shard in shards.all() {
+        port.tick(shard, 0);
+        while !next(&mut stream).await.starts_with("tick") {}
+    }
+    bus
+}
+
+/// Has the timeline give the record with this offset its place.
+pub(crate) async fn apply(timeline: &Timeline, name: &str, offset: u64) {
+    let room = room(name);
+    let apply = Apply {
+        epoch: timeline.epoch(timeline.shard_of(&room)),
+        ring_version: 1,
+        source: Source {
+            topic: Arc::from("messages"),
+            generation: 0,
+            partition: 0,
+        },
+        offset,
+        prev: None,
+        id: EventId::parse(&format!("e{offset}")).unwrap(),
+        at: Timestamp::from_millis(1_000),
+        payload: Bytes::from_static(b"{}"),
+        room,
+    };
+    let outcome = timeline.apply(apply).await.unwrap();
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+}
+
 /// A delivery in short: `room:shard_seq`, `~room`, or `tick token:shard_seq`.
-async fn next(stream: &mut Stream) -> String {
+pub(crate) async fn next(stream: &mut Stream) -> String {
     match stream.recv().await {
         Some(Delivery::Entry(entry)) => format!("{}:{}", entry.room, entry.at.shard_seq),
         Some(Delivery::Ephemeral(event)) => format!("~{}", event.room),
@@ -96,7 +239,7 @@ async fn next(stream: &mut Stream) -> String {
     }
 }
 
-async fn expect(stream: &mut Stream, expected: &[&str]) {
+pub(crate) async fn expect(stream: &mut Stream, expected: &[&str]) {
     for delivery in expected {
         assert_eq!(next(stream).await, *delivery);
     }
@@ -109,51 +252,56 @@ fn is_done<F: Future>(future: Pin<&mut F>) -> bool {
         .is_ready()
 }
 
-async fn a_worker_hears_the_rooms_it_subscribed_to_in_order(bus: Bus) {
-    let ((p1, mut s1), (p2, mut s2)) = (bus.attach(8), bus.attach(8));
+async fn a_worker_hears_the_rooms_it_subscribed_to_in_order(rig: Rig) {
+    let ((p1, mut s1), (p2, mut s2)) = (rig.bus.attach(8), rig.bus.attach(8));
     p1.subscribe(&room("a"));
     p2.subscribe(&room("a"));
     p2.subscribe(&room("b"));
-    for (n, name) in ["a", "b", "c", "a"].into_iter().enumerate() {
-        bus.publish(entry(name, ONE, n as u64 + 1)).await;
+    p2.tick(ONE, 6);
+    expect(&mut s2, &["tick 6:0"]).await;
+    for name in ["a", "b", "c", "a"] {
+        rig.publish(name).await;
     }
-    assert_eq!(bus.publish_ephemeral(typing("b")), 0);
-    assert_eq!(bus.publish_ephemeral(typing("c")), 0);
     p1.tick(ONE, 7);
     p2.tick(ONE, 8);
     expect(&mut s1, &["a:1", "a:4", "tick 7:4"]).await;
-    expect(&mut s2, &["a:1", "b:2", "a:4", "~b", "tick 8:4"]).await;
+    expect(&mut s2, &["a:1", "b:2", "a:4", "tick 8:4"]).await;
     assert!(s1.try_recv().is_none() && s2.try_recv().is_none());
 }
 
-async fn a_subscription_ends_with_its_last_unsubscribe(bus: Bus) {
-    let (port, mut stream) = bus.attach(8);
+async fn a_subscription_ends_with_its_last_unsubscribe(rig: Rig) {
+    let (port, mut stream) = rig.bus.attach(8);
     port.unsubscribe(&room("a"));
     port.subscribe(&room("a"));
     port.subscribe(&room("a"));
     port.unsubscribe(&room("a"));
-    bus.publish(entry("a", ONE, 1)).await;
+    port.tick(ONE, 1);
+    expect(&mut stream, &["tick 1:0"]).await;
+    rig.publish("a").await;
+    expect(&mut stream, &["a:1"]).await;
     port.unsubscribe(&room("a"));
-    bus.publish(entry("a", ONE, 2)).await;
+    rig.publish("a").await;
+    port.tick(ONE, 2);
+    expect(&mut stream, &["tick 2:2"]).await;
     port.subscribe(&room("a"));
-    bus.publish(entry("a", ONE, 3)).await;
-    expect(&mut stream, &["a:1", "a:3"]).await;
+    port.tick(ONE, 3);
+    expect(&mut stream, &["tick 3:2"]).await;
+    rig.publish("a").await;
+    expect(&mut stream, &["a:3"]).await;
 }
 
-async fn a_tick_comes_after_what_was_published_and_says_how_far_that_is(bus: Bus) {
-    let (port, mut stream) = bus.attach(8);
-    port.tick(ONE, 1);
+async fn a_tick_comes_after_what_was_published_and_says_how_far_that_is(rig: Rig) {
+    let (port, mut stream) = rig.bus.attach(8);
     port.subscribe(&room("a"));
-    bus.publish(entry("a", ONE, 1)).await;
-    bus.publish(entry("elsewhere", ONE, 2)).await;
+    port.tick(ONE, 1);
+    expect(&mut stream, &["tick 1:0"]).await;
+    rig.publish("a").await;
+    rig.publish("elsewhere").await;
     port.tick(ONE, 2);
-    port.tick(TWO, 3);
-    bus.publish(entry("a", ONE, 3)).await;
-    expect(
-        &mut stream,
-        &["tick 1:0", "a:1", "tick 2:2", "tick 3:0", "a:3"],
-    )
-    .await;
+    port.tick(ONE, 3);
+    expect(&mut stream, &["a:1", "tick 2:2", "tick 3:2"]).await;
+    rig.publish("a").await;
+    expect(&mut stream, &["a:3"]).await;
 }
 
 async fn a_shard_begins_where_its_timeline_is(bus: Bus) {
@@ -167,24 +315,27 @@ async fn a_shard_begins_where_its_timeline_is(bus: Bus) {
 }
 
 /// What makes a join exact: up to the tick from the timeline, after it from the stream.
-async fn a_subscription_and_a_tick_leave_no_hole_and_no_overlap(bus: Bus) {
+async fn a_subscription_and_a_tick_leave_no_hole_and_no_overlap(rig: Rig) {
     const LAST: u64 = 3_000;
-    let publisher = bus.clone();
+    let (bus, publisher) = (rig.bus.clone(), rig.publisher());
+    // Few enough to hold a publisher back that can be held back.
+    let capacity = if rig.timeline.is_none() { 4 } else { 3_000 };
     // A thread of its own, so that the two really run at once.
     let publisher = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
             .build()
             .unwrap();
         runtime.block_on(async {
-            for n in 1..=LAST {
-                publisher.publish(entry("a", ONE, n)).await;
+            for _ in 1..=LAST {
+                publisher.publish("a").await;
             }
         });
     });
     let hear = |mut after: u64| {
         let bus = bus.clone();
         async move {
-            let (port, mut stream) = bus.attach(4);
+            let (port, mut stream) = bus.attach(capacity);
             while after > 0 {
                 after -= 1;
                 tokio::task::yield_now().await;
@@ -315,7 +466,45 @@ async fn closing_ends_the_streams_after_what_is_in_them(bus: Bus) {
     expect(&mut late_stream, &["end"]).await;
 }
 
-fn close(token: &str) -> Control {
+async fn ephemeral_events_reach_who_hears_their_room(rig: Rig) {
+    let ((p1, mut s1), (p2, mut s2)) = (rig.bus.attach(8), rig.bus.attach(8));
+    for (port, name) in [(&p1, "a"), (&p2, "a"), (&p2, "b")] {
+        port.subscribe(&room(name));
+    }
+    p2.tick(ONE, 1);
+    expect(&mut s2, &["tick 1:0"]).await;
+    for name in ["b", "c", "a"] {
+        assert_eq!(rig.bus.publish_ephemeral(typing(name)), 0);
+    }
+    expect(&mut s2, &["~b", "~a"]).await;
+    expect(&mut s1, &["~a"]).await;
+}
+
+async fn closing_ends_the_streams_after_what_came_before(rig: Rig) {
+    let (port, mut stream) = rig.bus.attach(4);
+    port.subscribe(&room("a"));
+    port.tick(ONE, 1);
+    expect(&mut stream, &["tick 1:0"]).await;
+    rig.publish("a").await;
+    port.tick(ONE, 2);
+    expect(&mut stream, &["a:1", "tick 2:1"]).await;
+    rig.bus.close();
+    port.tick(ONE, 3);
+    expect(&mut stream, &["end", "end"]).await;
+    let (late, mut late_stream) = rig.bus.attach(1);
+    late.subscribe(&room("a"));
+    rig.publish("a").await;
+    expect(&mut late_stream, &["end"]).await;
+}
+
+async fn control_words_reach_every_worker(rig: Rig) {
+    let ((_p1, mut s1), (_p2, mut s2)) = (rig.bus.attach(1), rig.bus.attach(1));
+    assert_eq!(rig.bus.control(close("x")), 0);
+    expect(&mut s1, &["close x"]).await;
+    expect(&mut s2, &["close x"]).await;
+}
+
+pub(crate) fn close(token: &str) -> Control {
     Control::CloseToken(Arc::from(token))
 }
 

@@ -95,7 +95,7 @@ async fn a_killed_process_has_lost_nothing_that_it_acknowledged() {
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     let total: u64 = log.lag().iter().map(|lag| lag.records).sum();
     while (found.len() as u64) < total {
-        for record in consumer.poll(1_000).await.unwrap() {
+        for record in consumer.poll(1_000).await.unwrap().into_records() {
             let offset = next.entry(record.partition).or_default();
             assert_eq!(record.offset, *offset, "offsets are gapless");
             *offset += 1;

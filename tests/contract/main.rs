@@ -6,12 +6,23 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod archive;
+mod brokers;
 mod bus;
+mod bus_redis;
+mod caches;
 mod crash;
 mod eventlog;
+mod fanout;
+mod kafka;
+mod limits;
+mod membership;
+mod outage;
 mod owners;
+mod postgres;
+mod presence;
 #[path = "../servers/mod.rs"]
 mod servers;
+mod shared;
 mod speed;
 mod sqlite;
 mod store;

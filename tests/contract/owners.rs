@@ -185,10 +185,7 @@ impl World {
             Action::Commit => self.committed[step.partition] = reader.first_open(),
             Action::Settle => {
                 for entry in self.entries.values().flatten() {
-                    self.timeline
-                        .settled(&entry.room, &entry.source, entry.offset)
-                        .await
-                        .unwrap();
+                    self.timeline.settle(entry).await.unwrap();
                 }
             }
         }

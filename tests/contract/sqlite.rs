@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
-use vestibule::backend::sql::{Database, Options};
+use vestibule::backend::sql::{Database, Error, Options};
 
 /// A data folder and its open database.
 pub(crate) struct Folder {
@@ -39,7 +39,15 @@ impl Folder {
 
     pub(crate) async fn reopen(&mut self) {
         self.database.close().await;
-        self.database = Database::open(self.options.clone()).await.unwrap();
+        // A server that another test starts at this moment holds a copy of the lock until it is itself.
+        for _ in 0..100 {
+            match Database::open(self.options.clone()).await {
+                Ok(database) => return self.database = database,
+                Err(Error::Locked(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the folder stays locked");
     }
 
     /// What a kill would leave behind, opened: what was written so far and nothing more.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use vestibule::backend::redis::Options;
-use vestibule::timeline::redis::{ShardOptions, Timeline as Shards};
-use vestibule::timeline::{Apply, Entry, Limits, Memory, Outcome, Range, Source, Timeline};
+use vestibule::timeline::redis::{Options as Kept, ShardOptions, Timeline as Shards};
+use vestibule::timeline::{
+    Apply, Entry, Limits, Memory, Outcome, Range, Settlement, Source, Timeline,
+};
 use vestibule::types::{
     Epoch, EventId, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq, Timestamp,
 };
@@ -77,7 +79,7 @@ pub(crate) async fn on_redis(count: usize) -> ((tempfile::TempDir, Vec<Redis>), 
         server: Options::new(server.url()),
     };
     let shards = servers.iter().enumerate().map(shard).collect();
-    let timeline = Shards::open(shards, Limits::default()).await;
+    let timeline = Shards::open(shards, Kept::default()).await;
     ((folder, servers), Timeline::Redis(timeline.unwrap()))
 }
 
@@ -146,10 +148,7 @@ async fn a_record_is_applied_once(timeline: &Timeline) {
             }
             other => panic!("{other:?}"),
         }
-        timeline
-            .settled(&first.room, &first.source, 0)
-            .await
-            .unwrap();
+        assert_eq!(timeline.settle(&first).await.unwrap(), Settlement::Done);
     }
     assert_eq!(
         seqs(&read(timeline, "once", Position::default()).await),
@@ -416,10 +415,6 @@ async fn an_unknown_room_is_empty(timeline: &Timeline) {
         seq: Seq(1),
     };
     assert!(!read(timeline, "unknown", after).await.complete);
-    timeline
-        .settled(&room, &record(timeline, "unknown", 0).source, 0)
-        .await
-        .unwrap();
 }
 
 async fn calls_at_the_same_time_leave_no_hole(timeline: &Timeline) {
@@ -519,16 +514,25 @@ mod shards {
             keep_min: 1,
             ..Limits::default()
         };
-        let timeline = Timeline::Redis(Shards::open(vec![shard], limits).await.unwrap());
+        let timeline = Timeline::Redis(
+            Shards::open(
+                vec![shard],
+                Kept {
+                    limits,
+                    ..Kept::default()
+                },
+            )
+            .await
+            .unwrap(),
+        );
         for offset in 0..6 {
             applied(&timeline, record(&timeline, "kept", offset)).await;
         }
         let kept = read(&timeline, "kept", Position::default()).await;
         assert_eq!((seqs(&kept), kept.complete), (vec![1, 2, 3, 4, 5, 6], true));
-        let source = record(&timeline, "kept", 0).source;
-        let room = RoomName::parse("kept").unwrap();
-        for offset in [1, 0, 2] {
-            timeline.settled(&room, &source, offset).await.unwrap();
+        for index in [1, 0, 2] {
+            let answer = timeline.settle(&kept.entries[index]).await.unwrap();
+            assert_eq!(answer, Settlement::Done);
         }
         let kept = read(&timeline, "kept", Position::default()).await;
         assert_eq!((seqs(&kept), kept.complete), (vec![4, 5, 6], false));

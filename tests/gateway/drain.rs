@@ -128,6 +128,11 @@ async fn a_draining_node_says_so_and_takes_nobody_in() {
     let mut open = node.dial().await;
     assert_eq!(open.get("/api/nothing", "").await.status, 404);
     assert_eq!(node.operations_get("/readyz").await.status, 200);
+    let cluster = node.operations_get("/cluster").await.json();
+    assert_eq!(cluster["nodes"].as_array().unwrap().len(), 1, "{cluster}");
+    assert_eq!(cluster["nodes"][0]["id"], cluster["node"]);
+    assert_eq!(cluster["hasLease"], true);
+    assert_eq!(cluster["duties"]["nodes"], cluster["node"]);
     node.signal("TERM");
     eventually("the listener is closed", async || {
         Wire::try_dial(node.address()).await.err().map(drop)

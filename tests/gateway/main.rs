@@ -14,12 +14,16 @@
 )]
 
 mod accounts;
+mod anynode;
 mod cli;
 mod clients;
+mod cluster;
 mod conformance;
 mod conversations;
+mod degraded;
 mod drain;
 mod durability;
+mod emitter;
 mod hostile;
 mod jwks;
 mod limits;
@@ -27,6 +31,8 @@ mod presence;
 mod proxy;
 mod readme;
 mod records;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod slow_reader;
 mod support;
 mod tls;

@@ -14,6 +14,16 @@ pub struct Broker {
     port: u16,
 }
 
+/// How to reach the listener that asks for TLS and a password: user `node`, password `let me in`, by
+/// SCRAM or PLAIN.
+#[derive(Debug)]
+pub struct Secured {
+    /// The address for clients.
+    pub bootstrap: String,
+    /// The file of the authority that signed the broker's certificate.
+    pub authority: PathBuf,
+}
+
 /// A Kafka cluster.
 #[derive(Debug)]
 pub struct Kafka {
@@ -51,16 +61,38 @@ impl Kafka {
     /// Starts one broker.
     #[must_use]
     pub fn start(folder: &Path) -> Self {
-        Self::of(folder, 1)
+        Self::of(folder, 1, None)
     }
 
     /// Starts three brokers that replicate.
     #[must_use]
     pub fn three(folder: &Path) -> Self {
-        Self::of(folder, 3)
+        Self::of(folder, 3, None)
     }
 
-    fn of(folder: &Path, count: usize) -> Self {
+    /// Starts one broker that has a listener with TLS and passwords too.
+    #[must_use]
+    pub fn secured(folder: &Path) -> (Self, Secured) {
+        let [port] = free_ports();
+        let authority = folder.join("authority.pem");
+        let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+        let rcgen::CertifiedKey { cert, signing_key } = key.expect("a certificate");
+        std::fs::write(&authority, cert.pem()).expect("its file");
+        let store = folder.join("broker.pem");
+        let text = format!("{}{}", signing_key.serialize_pem(), cert.pem());
+        std::fs::write(&store, text).expect("its file");
+        let kafka = Self::of(folder, 1, Some((port, &store)));
+        let bootstrap = format!("127.0.0.1:{port}");
+        (
+            kafka,
+            Secured {
+                bootstrap,
+                authority,
+            },
+        )
+    }
+
+    fn of(folder: &Path, count: usize, secured: Option<(u16, &Path)>) -> Self {
         let ports: [u16; 6] = free_ports();
         let voters: Vec<String> = (0..count)
             .map(|n| format!("{}@127.0.0.1:{}", n + 1, ports[3 + n]))
@@ -68,8 +100,11 @@ impl Kafka {
         let broker = |n: usize| {
             let folder = folder.join(format!("kafka-{}", ports[n]));
             std::fs::create_dir_all(&folder).expect("a folder for kafka");
-            let properties =
+            let mut properties =
                 properties(n + 1, (ports[n], ports[3 + n]), &voters.join(","), &folder);
+            if let Some((port, store)) = secured {
+                properties = with_security(&properties, port, store);
+            }
             std::fs::write(folder.join("server.properties"), properties).expect("its settings");
             let file = folder.join("server.properties").display().to_string();
             let mut format = Command::new("java");
@@ -83,6 +118,12 @@ impl Kafka {
                 "-c",
                 &file,
             ]);
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                let user = format!("{mechanism}=[name=node,password=\"let me in\"]");
+                if secured.is_some() {
+                    format.args(["--add-scram", &user]);
+                }
+            }
             run("kafka's storage tool", &mut format);
             Broker {
                 process: None,
@@ -171,6 +212,32 @@ impl Broker {
         let port = self.port;
         wait_for(self.process(), || super::is_open(port));
     }
+}
+
+/// Adds a listener with TLS and passwords to a broker's settings.
+fn with_security(properties: &str, port: u16, store: &Path) -> String {
+    let more = format!(",SECURE://127.0.0.1:{port}");
+    let module = "org.apache.kafka.common.security";
+    let lines = properties.lines().map(|line| match line.split('=').next() {
+        Some("listeners" | "advertised.listeners") => format!("{line}{more}\n"),
+        Some("listener.security.protocol.map") => format!("{line},SECURE:SASL_SSL\n"),
+        _ => format!("{line}\n"),
+    });
+    let scram = |bits: u32| {
+        format!(
+            "listener.name.secure.scram-sha-{bits}.sasl.jaas.config={module}.scram.ScramLoginModule required;\n"
+        )
+    };
+    format!(
+        "{}listener.name.secure.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN\n{}{}\
+         listener.name.secure.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_node=\"let me in\";\n\
+         listener.name.secure.ssl.keystore.type=PEM\n\
+         listener.name.secure.ssl.keystore.location={}\n",
+        lines.collect::<String>(),
+        scram(256),
+        scram(512),
+        store.display()
+    )
 }
 
 fn properties(id: usize, (port, controller): (u16, u16), voters: &str, folder: &Path) -> String {

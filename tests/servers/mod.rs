@@ -15,8 +15,10 @@
     reason = "what starts servers may wait for them: nothing else runs meanwhile"
 )]
 
+pub mod cluster;
 pub mod haproxy;
 pub mod kafka;
+pub mod node;
 pub mod postgres;
 pub mod process;
 pub mod redis;
@@ -65,4 +67,17 @@ pub fn wait_for(process: &mut process::Process, mut answers: impl FnMut() -> boo
 #[must_use]
 pub fn is_open(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+/// The status that a server on this port answers a GET with.
+#[must_use]
+pub fn http_status(port: u16, path: &str) -> Option<u16> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split_whitespace().nth(1)?.parse().ok()
 }

@@ -38,6 +38,16 @@ for row, topic, key, value in rows:
     print(json.dumps({"row": row, "topic": topic, "key": key, "event": event}))
 `;
 
+/** Keeps everybody else from writing into a database until its input ends. */
+const HOLD = `
+import sqlite3, sys
+file = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
+file.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+file.execute("ROLLBACK")
+`;
+
 export class Node {
   #child;
   #ended;
@@ -143,6 +153,20 @@ export class Node {
     const known = this.#records.at(-1)?.row ?? 0;
     this.#records.push(...found.filter(({ row }) => row > known));
     return this.#records;
+  }
+
+  /** Holds the node's file, so that it can write nothing. Answers what lets go of it. */
+  async hold() {
+    const holder = spawn("python3", ["-c", HOLD, join(this.folder, "data", "vestibule.db")], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const ended = once(holder, "exit");
+    const [line] = await Promise.race([once(holder.stdout, "data"), ended]);
+    if (!String(line).startsWith("held")) throw new Error("the file cannot be held");
+    return async () => {
+      holder.stdin.end();
+      await ended;
+    };
   }
 
   /** Makes the node read its catalogue again; answers once it said what became of that. */

@@ -94,5 +94,26 @@ words["presence:unsubscribe"] = async (stage) => {
   assert.equal(ada.count("user:offline", ({ userId }) => userId === bo.id), 0);
 };
 
-words.degraded = () => assert.fail("nobody can be told");
-words.degraded.todo = "a single node has no part that can be away without it";
+words.degraded = async (stage) => {
+  const { ada, talk } = await stage.pair();
+  const release = await stage.node.hold();
+  let began;
+  try {
+    began = await ada.saw("degraded");
+    assert.deepEqual(Object.keys(began), ["what", "since"]);
+    assert.equal(began.what, "log");
+    assert.match(began.since, TIMESTAMP);
+    const late = await stage.visitor("late");
+    assert.deepEqual(await late.saw("degraded"), began, "who comes meanwhile is told too");
+    const ack = await ada.ask("message:send", { conversationId: talk, content: "held", clientMessageId: "1" });
+    refused(ack, "unavailable");
+    assert.ok(ack.error.retryAfterMs > 0);
+  } finally {
+    await release();
+  }
+  const ended = await ada.saw("degraded", ({ until }) => until);
+  assert.deepEqual(ended, { ...began, until: ended.until });
+  assert.ok(ended.until > ended.since);
+  await ada.send(talk, "held", { clientMessageId: "1" });
+  await ada.saw("message:new", ({ content }) => content === "held");
+};

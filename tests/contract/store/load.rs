@@ -4,16 +4,17 @@ use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vestibule::archive::Row;
-use vestibule::store::Role;
+use vestibule::store::{Role, Store};
 
 use super::conversations::group;
+use crate::sqlite::Folder;
+
 use super::{Fixture, archived, at, conversation, event, message, place, suite, user};
 
 suite! {
     two_hundred_writers_at_once_lose_nothing
     two_hundred_who_make_the_same_thing_make_one
     at_most_a_thousand_unread_are_counted
-    what_was_answered_survives_a_kill
 }
 
 async fn two_hundred_writers_at_once_lose_nothing(fixture: Fixture) {
@@ -94,8 +95,10 @@ async fn at_most_a_thousand_unread_are_counted(fixture: Fixture) {
     assert_eq!(unread().await, 50);
 }
 
-async fn what_was_answered_survives_a_kill(fixture: Fixture) {
-    let store = &fixture.store;
+#[tokio::test]
+async fn what_was_answered_survives_a_kill() {
+    let folder = Folder::new().await;
+    let store = Store::sqlite(&folder.database);
     store
         .create_conversation(group("c", "ann", &["bob"]))
         .await
@@ -104,8 +107,8 @@ async fn what_was_answered_survives_a_kill(fixture: Fixture) {
         .react(&event("m"), &user("ann"), "+", at(1))
         .await
         .unwrap();
-    let crashed = fixture.folder.crashed().await;
-    let store = vestibule::store::Store::sqlite(&crashed.database);
+    let crashed = folder.crashed().await;
+    let store = Store::sqlite(&crashed.database);
     assert_eq!(
         store.role(&conversation("c"), &user("bob")).await.unwrap(),
         Some(Role::Member)
@@ -177,19 +180,28 @@ fn model(steps: &[Step]) -> (Vec<Row>, u64) {
 
 #[test]
 fn unread_is_what_a_model_counts_by_hand() {
+    unread_as_a_model(48, Fixture::sql);
+}
+
+#[test]
+fn unread_in_postgres_is_what_a_model_counts_by_hand() {
+    unread_as_a_model(8, Fixture::postgres);
+}
+
+fn unread_as_a_model(cases: u32, fixture: impl AsyncFn() -> Fixture) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     TestRunner::new(Config {
-        cases: 48,
+        cases,
         failure_persistence: None,
         ..Config::default()
     })
     .run(&proptest::collection::vec(step(), 0..40), |steps| {
         let (rows, expected) = model(&steps);
         let unread = runtime.block_on(async {
-            let fixture = Fixture::sql().await;
+            let fixture = fixture().await;
             let store = &fixture.store;
             store
                 .create_conversation(group("c", "ann", &["bob"]))

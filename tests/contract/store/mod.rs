@@ -9,6 +9,7 @@ mod projection;
 
 use serde_json::value::RawValue;
 use vestibule::archive::{Archive, Row};
+use vestibule::backend::database::Database;
 use vestibule::events::{Catalogue, Envelope};
 use vestibule::store::{Store, project};
 use vestibule::types::{
@@ -22,7 +23,9 @@ pub(super) struct Fixture {
     pub(super) store: Store,
     archive: Archive,
     catalogue: Catalogue,
-    pub(super) folder: Folder,
+    pub(super) database: Database,
+    /// Removed with the fixture.
+    _folder: Option<Folder>,
 }
 
 impl Fixture {
@@ -32,7 +35,19 @@ impl Fixture {
             store: Store::sqlite(&folder.database),
             archive: Archive::sql(&folder.database),
             catalogue: Catalogue::builtin(),
-            folder,
+            database: (&folder.database).into(),
+            _folder: Some(folder),
+        }
+    }
+
+    async fn postgres() -> Self {
+        let database = crate::postgres::database().await;
+        Self {
+            store: Store::postgres(&database),
+            archive: Archive::postgres(&database),
+            catalogue: Catalogue::builtin(),
+            database: (&database).into(),
+            _folder: None,
         }
     }
 
@@ -57,6 +72,12 @@ macro_rules! suite {
             $(#[tokio::test]
             async fn $claim() {
                 super::$claim(crate::store::Fixture::sql().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(crate::store::Fixture::postgres().await).await;
             })*
         }
     };

@@ -1,6 +1,6 @@
 //! Connections, groups, records, replies, last seen; and what one batch promises.
 
-use vestibule::backend::sql::Error as DatabaseError;
+use vestibule::backend::error::Error as DatabaseError;
 use vestibule::backend::statement::{Row, Statement, Value};
 use vestibule::store::{Error, Record, Reply, Status, Sweeper};
 
@@ -12,6 +12,7 @@ suite! {
     who_belongs_to_a_group
     the_higher_version_of_a_record_stays
     a_request_is_answered_once_for_its_key
+    a_key_given_up_is_begun_by_one
     last_seen_never_goes_back
     a_batch_is_done_whole_or_not_at_all
     a_sweep_forgets_what_has_had_its_time
@@ -210,6 +211,25 @@ async fn a_request_is_answered_once_for_its_key(fixture: Fixture) {
     assert_eq!(store.forget_replies(at(1_050)).await.unwrap(), 0);
 }
 
+async fn a_key_given_up_is_begun_by_one(fixture: Fixture) {
+    let store = &fixture.store;
+    let ann = user("ann");
+    let begin = || async {
+        let known = store.begin_reply(&ann, "k", "hash", at(1), at(0)).await;
+        if known.unwrap().is_none() {
+            store.abandon_reply(&ann, "k").await.unwrap();
+            return 1;
+        }
+        0
+    };
+    let mut begun = 0;
+    for _ in 0..50 {
+        let turn = futures_util::future::join_all((0..8).map(|_| begin())).await;
+        begun += turn.iter().sum::<i32>();
+    }
+    assert!(begun >= 50, "{begun}");
+}
+
 async fn last_seen_never_goes_back(fixture: Fixture) {
     let store = &fixture.store;
     let both = users(&["ann", "bob"]);
@@ -226,7 +246,7 @@ async fn last_seen_never_goes_back(fixture: Fixture) {
 }
 
 async fn a_batch_is_done_whole_or_not_at_all(fixture: Fixture) {
-    let database = &fixture.folder.database;
+    let database = &fixture.database;
     let insert = |id: &str, at: i64| {
         Statement::new(
             "INSERT INTO last_seen (user_id, at) VALUES ($1, $2)",

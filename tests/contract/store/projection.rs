@@ -5,7 +5,7 @@ use proptest::test_runner::{Config, TestRunner};
 use vestibule::archive::Row;
 
 use super::conversations::group;
-use super::{Fixture, archived, archived_in, event, message, place, room, user};
+use super::{Fixture, archived, archived_in, event, message, place, room, suite, user};
 
 /// Five messages and everything that can become of them, several times over.
 fn events() -> Vec<Row> {
@@ -85,8 +85,11 @@ async fn state(fixture: &Fixture) -> String {
     format!("{changed:#?} {reactions:#?} {cursors:?} {listed:#?} {notifications:#?}")
 }
 
-async fn fixture() -> Fixture {
-    let fixture = Fixture::sql().await;
+suite! {
+    in_order_it_is_what_one_expects
+}
+
+async fn begun(fixture: Fixture) -> Fixture {
     fixture
         .store
         .create_conversation(group("c", "ann", &["bob"]))
@@ -95,9 +98,8 @@ async fn fixture() -> Fixture {
     fixture
 }
 
-#[tokio::test]
-async fn in_order_it_is_what_one_expects() {
-    let fixture = fixture().await;
+async fn in_order_it_is_what_one_expects(fixture: Fixture) {
+    let fixture = begun(fixture).await;
     fixture.archive(events()).await;
     let ids: Vec<_> = (1..=5).map(|n| event(&format!("c-{n}"))).collect();
     let mut changed = fixture
@@ -148,12 +150,21 @@ async fn in_order_it_is_what_one_expects() {
 
 #[test]
 fn any_order_and_any_repetition_give_the_same_state() {
+    any_order(24, Fixture::sql);
+}
+
+#[test]
+fn any_order_and_any_repetition_give_postgres_the_same_state() {
+    any_order(4, Fixture::postgres);
+}
+
+fn any_order(cases: u32, fixture: impl AsyncFn() -> Fixture) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let expected = runtime.block_on(async {
-        let fixture = fixture().await;
+        let fixture = begun(Fixture::sql().await).await;
         fixture.archive(events()).await;
         state(&fixture).await
     });
@@ -161,13 +172,13 @@ fn any_order_and_any_repetition_give_the_same_state() {
     let repeated: Vec<Row> = all.iter().chain(&all).cloned().collect();
     let orders = (Just(repeated).prop_shuffle(), 1..12_usize);
     TestRunner::new(Config {
-        cases: 24,
+        cases,
         failure_persistence: None,
         ..Config::default()
     })
     .run(&orders, |(rows, together)| {
         let found = runtime.block_on(async {
-            let fixture = fixture().await;
+            let fixture = begun(fixture().await).await;
             for batch in rows.chunks(together) {
                 fixture.archive(batch.to_vec()).await;
             }
@@ -181,7 +192,8 @@ fn any_order_and_any_repetition_give_the_same_state() {
 
 #[tokio::test]
 async fn one_by_one_is_the_same_as_together() {
-    let (one, other) = (fixture().await, fixture().await);
+    let (one, other) = (Fixture::sql().await, Fixture::sql().await);
+    let (one, other) = (begun(one).await, begun(other).await);
     one.archive(events()).await;
     other.archive_each(&events()).await;
     assert_eq!(state(&one).await, state(&other).await);
