@@ -43,7 +43,7 @@ pub(super) struct Work {
 #[derive(Debug)]
 pub(super) enum Fate {
     /// It is in its place, and on its way into topic `timeline`.
-    Settling(Arc<Entry>, Append),
+    Settling(Arc<Entry>, Epoch, Append),
     /// There is nothing left to do for it.
     Done,
     /// Records before it are missing since after this offset.
@@ -119,7 +119,7 @@ impl Reach {
                         again.push(work);
                         continue;
                     }
-                    Ok(outcome) => self.judge(outcome).await?,
+                    Ok(outcome) => self.judge(outcome, epoch).await?,
                 };
                 applied.works.push((work, fate));
             }
@@ -132,19 +132,19 @@ impl Reach {
         Ok(())
     }
 
-    async fn judge(&self, outcome: Outcome) -> Result<Fate, Error> {
+    async fn judge(&self, outcome: Outcome, epoch: Epoch) -> Result<Fate, Error> {
         Ok(match outcome {
             Outcome::Applied { entry, published } => {
                 if !published {
                     self.bus.publish(publication(&entry)).await;
                 }
                 meter::published(entry.at);
-                self.produce(entry).await?
+                self.produce(entry, epoch).await?
             }
             Outcome::Duplicate {
                 entry: Some(entry),
                 settled: false,
-            } => self.produce(entry).await?,
+            } => self.produce(entry, epoch).await?,
             // Without an entry it was trimmed, which only happens to the settled, or it was a
             // retry of another event; that event has its own record and its own settling.
             Outcome::Duplicate { .. } | Outcome::DuplicateId { .. } => Fate::Done,
@@ -172,7 +172,7 @@ impl Reach {
     }
 
     /// Enqueues an entry for topic `timeline`. It must get in, whatever waits before it.
-    async fn produce(&self, entry: Arc<Entry>) -> Result<Fate, Error> {
+    async fn produce(&self, entry: Arc<Entry>, epoch: Epoch) -> Result<Fate, Error> {
         let json = match entry.to_json() {
             Ok(json) => json,
             Err(error) => {
@@ -186,7 +186,7 @@ impl Reach {
         loop {
             let key = entry.room.as_str();
             match self.log.append_patiently(TIMELINE_TOPIC, key, json.clone()) {
-                Ok(append) => return Ok(Fate::Settling(entry, append)),
+                Ok(append) => return Ok(Fate::Settling(entry, epoch, append)),
                 Err(error) if error.retry() => {
                     backoff.wait().await;
                 }

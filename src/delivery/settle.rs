@@ -17,14 +17,18 @@ pub(super) struct Acked {
 /// Waits until an entry's record is durable.
 pub(super) async fn acked(
     ticket: Ticket,
-    entry: Arc<Entry>,
+    (entry, seen_in): (Arc<Entry>, Epoch),
     append: Append,
 ) -> Result<Acked, Error> {
     let at = append.await?;
     let record = Some((at.partition, at.offset));
     Ok(Acked {
         ticket,
-        settle: Settle { entry, record },
+        settle: Settle {
+            entry,
+            seen_in,
+            record,
+        },
     })
 }
 

@@ -294,8 +294,9 @@ impl Turn {
             let ticket = work.ticket;
             match fate {
                 Fate::Done => self.finish(ticket),
-                Fate::Settling(entry, append) => {
-                    self.acking.push(Box::pin(acked(ticket, entry, append)));
+                Fate::Settling(entry, seen_in, append) => {
+                    self.acking
+                        .push(Box::pin(acked(ticket, (entry, seen_in), append)));
                 }
                 Fate::Gap { last } => {
                     if self.progress.is_current(ticket) && rewound.insert(ticket.slot) {

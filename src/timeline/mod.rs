@@ -131,6 +131,8 @@ pub enum Outcome {
 pub struct Settle {
     /// The entry.
     pub entry: Arc<Entry>,
+    /// The epoch in which the shard was seen to have it: its own, or a later one that it outlived.
+    pub seen_in: Epoch,
     /// The partition and offset of its record.
     pub record: Option<(u32, u64)>,
 }
@@ -262,6 +264,7 @@ impl Timeline {
         let shard = entry.shard;
         let settle = Settle {
             entry: Arc::clone(entry),
+            seen_in: entry.epoch,
             record: None,
         };
         let mut answers = self.settle_all(shard, &[settle]).await;

@@ -20,6 +20,7 @@ mod outage;
 mod owners;
 mod postgres;
 mod presence;
+mod raise;
 #[path = "../servers/mod.rs"]
 mod servers;
 mod shared;

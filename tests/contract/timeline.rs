@@ -460,6 +460,43 @@ mod shards {
     }
 
     #[tokio::test]
+    async fn what_a_restarted_server_still_has_can_be_settled() {
+        let ((_folder, mut servers), timeline) = on_redis(1).await;
+        let kept = applied(&timeline, record(&timeline, "kept", 0)).await;
+        servers[0].restart();
+        drop(timeline.apply(record(&timeline, "other", 0)).await);
+        drop(timeline.apply(record(&timeline, "other", 0)).await);
+        assert_eq!(timeline.epoch(ShardId(0)), Epoch(2));
+        // Told of it again, it says that the entry is not settled; twice, as by the old reader and the new one.
+        let again = timeline.apply(record(&timeline, "kept", 0)).await.unwrap();
+        let Outcome::Duplicate {
+            entry: Some(entry),
+            settled: false,
+        } = again
+        else {
+            panic!("{again:?}")
+        };
+        assert_eq!(entry.position(), kept.position());
+        for _ in 0..2 {
+            assert_eq!(timeline.settle(&entry).await.unwrap(), Settlement::Done);
+        }
+        let after = timeline.apply(record(&timeline, "kept", 0)).await.unwrap();
+        assert!(
+            matches!(after, Outcome::Duplicate { settled: true, .. }),
+            "{after:?}"
+        );
+        // Lost, and given another place: the old one is nothing that could be settled.
+        servers[0].lose();
+        drop(timeline.apply(record(&timeline, "kept", 0)).await);
+        drop(timeline.apply(record(&timeline, "kept", 0)).await);
+        let stale = timeline.settle(&entry).await.unwrap();
+        assert!(matches!(stale, Settlement::Stale { .. }), "{stale:?}");
+        applied(&timeline, record(&timeline, "kept", 0)).await;
+        let stale = timeline.settle(&entry).await.unwrap();
+        assert!(matches!(stale, Settlement::Stale { .. }), "{stale:?}");
+    }
+
+    #[tokio::test]
     async fn a_server_that_lost_all_begins_above_every_epoch_that_was_heard_of() {
         let ((_folder, mut servers), timeline) = on_redis(1).await;
         applied(&timeline, record(&timeline, "lost", 0)).await;

@@ -289,13 +289,18 @@ impl Shard {
     /// Notes what is durable in topic `timeline`, in one round trip.
     pub(super) async fn settle_all(&self, settles: &[Settle]) -> Vec<Result<Settlement, Error>> {
         let mut calls = Pipeline::with_capacity(settles.len());
-        for Settle { entry, record } in settles {
+        for Settle {
+            entry,
+            seen_in,
+            record,
+        } in settles
+        {
             let mut call = cmd("FCALL");
             call.arg("vb1_settled").arg(4).arg(self.keys.shard());
             call.arg(self.keys.meta(&entry.room))
                 .arg(self.keys.stream(&entry.room))
                 .arg(self.keys.open(&entry.room));
-            call.arg(entry.epoch.0)
+            call.arg(seen_in.0)
                 .arg(keys::source(&entry.source))
                 .arg(entry.offset);
             call.arg(self.limits.entries_max)

@@ -97,12 +97,18 @@ local function apply(keys, args)
   return { 'OK', place, tostring(shard_seq) }
 end
 
--- KEYS: shard, meta, stream, open. ARGS: epoch of the entry, source, offset, entries_max, keep_min, ttl, the partition
+-- KEYS: shard, meta, stream, open. ARGS: the epoch in which the entry was seen here, source, offset, entries_max, keep_min, ttl, the partition
 -- and offset of its record in topic `timeline`, or ''
 local function settled(keys, args)
-  -- In another epoch the entry may be lost: its record must not count as done.
+  -- In another epoch the entry may be lost: its record must not count as done, unless the shard still has it. To
+  -- apply it again would give the same answer, and would not bring its epoch back.
   local now = redis.call('HGET', keys[1], 'e')
-  if now ~= args[1] then return { 'STALE', now or '0' } end
+  if now ~= args[1] then
+    local last = redis.call('HGET', keys[2], 'p:' .. args[2])
+    if not last or tonumber(args[3]) > tonumber(last) then return { 'STALE', now or '0' } end
+    local place = redis.call('HGET', keys[4], args[2] .. ':' .. args[3])
+    if place and split(place) ~= args[1] then return { 'STALE', now or '0' } end
+  end
   if args[7] ~= '' then
     local known = tonumber(redis.call('HGET', keys[1], 'tl:' .. args[7]) or '-1')
     if tonumber(args[8]) > known then redis.call('HSET', keys[1], 'tl:' .. args[7], args[8]) end
