@@ -17,6 +17,7 @@ help: ## Lists these commands
 		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 run: ## Builds and starts a node; it prints the address of the demo page
+	@scripts/setup.sh --build
 	cargo run --quiet --release --bin vestibule -- serve $(ARGS)
 
 cluster: setup ## Three nodes on Redis, Kafka and PostgreSQL behind HAProxy, on this machine; Ctrl-C ends it

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks; says nothing when all is there.
 #
-#   scripts/setup.sh
+#   scripts/setup.sh            everything
+#   scripts/setup.sh --build    only what building needs
 #
 # As root, or with sudo for the Debian packages. Rust and Node.js are not installed here, only asked
 # for: a machine's owner has chosen them; Python is, where there is none. Safe to run twice, also at the same time.
@@ -68,23 +69,29 @@ apt() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@"
 }
 
-install_packages() {
-  local packages=()
+# What the compiler needs; the log's client library is compiled from C.
+build_packages() {
+  packages=()
   command -v cc >/dev/null || packages+=(build-essential)
+  command -v pkg-config >/dev/null || packages+=(pkg-config)
+  [[ -e /usr/include/openssl/ssl.h ]] || packages+=(libssl-dev)
+  [[ -e /usr/include/zlib.h ]] || packages+=(zlib1g-dev)
+}
+
+test_packages() {
   [[ -x ${VESTIBULE_CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
   command -v python3 >/dev/null || packages+=(python3)
   command -v redis-server >/dev/null || packages+=(redis-server)
   command -v haproxy >/dev/null || packages+=(haproxy)
-  # The log's client library is compiled here.
-  command -v pkg-config >/dev/null || packages+=(pkg-config)
-  [[ -e /usr/include/openssl/ssl.h ]] || packages+=(libssl-dev)
-  [[ -e /usr/include/zlib.h ]] || packages+=(zlib1g-dev)
   # Only the programs: the tests start servers of their own.
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
   command -v java >/dev/null || packages+=(default-jre-headless)
   command -v mvn >/dev/null || packages+=(maven)
   # Debian ships Python without the part that makes environments.
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+}
+
+install_packages() {
   ((${#packages[@]} > 0)) || return 0
   command -v apt-get >/dev/null || fail "please install: ${packages[*]} (VESTIBULE_CHROMIUM names another Chromium)"
   echo "setup: installing ${packages[*]}" >&2
@@ -122,7 +129,13 @@ fetch_kafka() {
 }
 
 require_rust
+build_packages
+if [[ ${1:-} == --build ]]; then
+  install_packages
+  exit
+fi
 require_node
+test_packages
 install_packages
 require_python
 install_node_packages
