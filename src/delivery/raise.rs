@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use super::TIMELINE_TOPIC;
 use super::archive::{self, Failure};
-use super::backoff::Backoff;
 use super::pump;
 use crate::archive::Archive;
 use crate::eventlog::EventLog;
+use crate::telemetry::metrics;
 use crate::timeline::Entry;
 use crate::timeline::redis::{Raise, Timeline};
 use crate::types::{Position, RoomName};
@@ -40,18 +40,16 @@ impl Raiser {
     /// Runs until `stop` resolves.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
-        let mut backoff = Backoff::default();
         loop {
             let raised = tokio::select! {
                 () = &mut stop => return,
                 raised = self.next() => raised,
             };
-            match raised {
-                Ok(()) => backoff = Backoff::default(),
-                Err(error) => {
-                    tracing::warn!(%error, "the epoch of a shard could not be raised; trying again");
-                    backoff.wait().await;
-                }
+            if let Err(error) = raised {
+                tracing::warn!(%error, "the epoch of a shard could not be raised; trying again");
+                metrics::DELIVERY_RETRIES.add(1);
+                // All of a shard's rooms wait for this.
+                tokio::time::sleep(TRY_EVERY).await;
             }
         }
     }
@@ -166,3 +164,4 @@ enum Error {
 const BATCH: usize = 1_024;
 const BYTES_MAX: usize = 256 << 20;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+const TRY_EVERY: Duration = Duration::from_millis(250);

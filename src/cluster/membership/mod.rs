@@ -13,6 +13,7 @@ mod redis;
 mod report;
 mod table;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -158,6 +159,9 @@ impl fmt::Debug for Inner {
     }
 }
 
+/// How long a node that holds no lease is still asked for its sessions.
+const REMEMBERED: Duration = Duration::from_secs(20);
+
 /// The duty of forgetting nodes that were swept.
 pub const DUTY_NODES: &str = "nodes";
 
@@ -256,13 +260,21 @@ impl Membership {
     }
 
     /// Keeps the table of nodes as this node knows it, for ever; with one node the table is set once.
+    ///
+    /// A node whose lease is over stays in it for a moment: it may only be cut off from the first shard, and
+    /// then still has its clients. Whoever asks one that is dead is told so by the network.
     pub async fn keep(self, nodes: Nodes) {
         let Some(mut looks) = self.watch() else {
             return nodes.set(self.view().infos());
         };
+        let mut known: HashMap<NodeId, (NodeInfo, Instant)> = HashMap::new();
         loop {
-            let view = looks.borrow_and_update().clone();
-            nodes.set(view.infos());
+            let (view, now) = (looks.borrow_and_update().clone(), Instant::now());
+            for info in view.infos() {
+                known.insert(info.id.clone(), (info, now));
+            }
+            known.retain(|_, (_, seen)| now.duration_since(*seen) < REMEMBERED);
+            nodes.set(known.values().map(|(info, _)| info.clone()).collect());
             if looks.changed().await.is_err() {
                 return;
             }
