@@ -48,10 +48,11 @@ function build() {
 }
 
 /** Starts a server and answers its addresses once it says it is listening for clients. */
-async function start({ command: [program, ...args], ready, env }) {
+async function start({ command: [program, ...args], ready, env, operations }) {
   const all = { ...process.env, ...env };
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: all });
   const last = [];
+  let own, other;
   const address = new Promise((resolve, reject) => {
     for (const stream of [child.stdout, child.stderr]) {
       // Read to the end: a server must never wait for its own log.
@@ -59,8 +60,8 @@ async function start({ command: [program, ...args], ready, env }) {
         const text = stripVTControlCharacters(line);
         if (last.push(text) > 20) last.shift();
         other = operations?.exec(text)?.groups.address ?? other;
-        const found = ready.exec(text);
-        if (found) resolve(found.groups.address);
+        own = ready.exec(text)?.groups.address ?? own;
+        if (own && (other || !operations)) resolve(own);
       });
     }
     child.on("error", reject);
