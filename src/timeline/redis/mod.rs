@@ -6,6 +6,7 @@
 //!
 //! Not here: hearing what is published (the bus), and bringing back what a shard lost.
 
+mod gate;
 mod keys;
 mod raise;
 mod reply;

@@ -24,7 +24,7 @@ pub(super) struct Shard {
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     is_raised: bool,
-    replicas: u32,
+    pub(super) replicas: u32,
     /// The connection that has entered; its number tells a late failure from a new connection's.
     link: Mutex<Option<(u64, Connection)>>,
     entering: tokio::sync::Mutex<u64>,
@@ -220,7 +220,7 @@ impl Shard {
 
     /// Asks many at once; each answer, or why there is none. After a refusal that may heal the
     /// connection is another one.
-    async fn ask_all(&self, commands: &Pipeline) -> Vec<Result<Value, Error>> {
+    pub(super) async fn ask_all(&self, commands: &Pipeline) -> Vec<Result<Value, Error>> {
         let failed = |error: Error| (0..commands.len()).map(|_| Err(error.clone())).collect();
         let (number, connection) = match self.entered().await {
             Ok(link) => link,
@@ -328,24 +328,6 @@ impl Shard {
             Ok(Settlement::Stale { epoch })
         };
         answers.into_iter().map(read).collect()
-    }
-
-    /// Whether enough replicas have everything that was written before.
-    pub(super) async fn gate(&self) -> Result<bool, Error> {
-        if self.replicas == 0 {
-            return Ok(true);
-        }
-        // WAIT counts from the connection's own last write, so it makes one.
-        let mut mark = cmd("HINCRBY");
-        mark.arg(self.keys.shard()).arg("gates").arg(1);
-        let mut wait = cmd("WAIT");
-        wait.arg(self.replicas).arg(GATE_MS);
-        let mut calls = Pipeline::with_capacity(2);
-        calls.add_command(mark).add_command(wait);
-        let answer = self.ask_all(&calls).await.pop();
-        let answer = answer.ok_or(Error::Unavailable { shard: self.id })??;
-        let count = reply::number(Some(&answer)).map_err(|strange| self.strange(&strange))?;
-        Ok(count >= u64::from(self.replicas))
     }
 
     fn outcome(&self, answer: Value, apply: Apply) -> Result<Outcome, Strange> {
@@ -498,6 +480,3 @@ fn bounded(number: u64) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// How long replicas may take; then the commit is tried again later.
-const GATE_MS: u64 = 200;
