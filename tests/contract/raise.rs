@@ -16,10 +16,11 @@ use vestibule::delivery::pump::{Options as PumpOptions, Parts, Pump};
 use vestibule::delivery::raise::Raiser;
 use vestibule::eventlog::{EventLog, TopicSpec, dead_letter_topic};
 use vestibule::events::Vocabulary;
-use vestibule::timeline::redis::{Options as Kept, Timeline as Shards};
-use vestibule::timeline::{Limits, Timeline};
+use vestibule::timeline::redis::{Options as Kept, Raise, Timeline as Shards};
+use vestibule::timeline::{Apply, Entry, Limits, Outcome, Source, Timeline};
 use vestibule::types::{
-    Epoch, NodeId, Position, RoomName, Secret, ShardId, ShardPosition, ShardSeq,
+    Epoch, EventId, NodeId, Position, RoomName, Secret, Seq, ShardId, ShardPosition, ShardSeq,
+    Timestamp,
 };
 
 use crate::brokers;
@@ -240,6 +241,126 @@ async fn an_empty_shard_gets_back_what_was_settled_and_what_was_not() {
     }
     station.judge().await;
     station.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_emptied_while_its_server_goes_on_gets_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Redis::start(folder.path());
+    let mut station = Station::start(at(&server), 0).await;
+    station.send(60).await;
+    station.judge().await;
+    let before = station.rooms().await.unwrap();
+    // Nobody's connection breaks, and nobody applies anything: whoever reads notices.
+    server.ask(&["FLUSHALL"]).unwrap();
+    station.judge().await;
+    assert_eq!(station.rooms().await.unwrap(), before);
+    for _ in 0..2 {
+        station.send(200).await;
+        sleep(Duration::from_millis(30)).await;
+        server.ask(&["FLUSHALL"]).unwrap();
+        station.send(40).await;
+    }
+    station.judge().await;
+    station.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_settled_outlives_a_hole_before_what_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Redis::start(folder.path());
+    let shard = ShardOptions {
+        name: "only".to_owned(),
+        weight: 1,
+        server: Server::at(at(&server)),
+    };
+    let kept = Kept {
+        limits: Limits::default(),
+        is_raised: true,
+        replicas: 0,
+    };
+    let shards = Shards::open(vec![shard], kept).await.unwrap();
+    let raise = shards.begin_raise(ShardId(0)).await.unwrap().unwrap();
+    let epoch = shards.end_raise(raise).await.unwrap();
+    let timeline = Timeline::Redis(shards.clone());
+    let room = RoomName::parse("conversation:hole").unwrap();
+    let first = record(&room, epoch, 1);
+    let Ok(Outcome::Applied { entry, .. }) = timeline.apply(first.clone()).await else {
+        panic!("not applied");
+    };
+    // The server starts anew with what it has; somebody else's third entry comes back, the second is gone.
+    server.kill();
+    server.restart();
+    let mut raise = eventually_begun(&shards).await;
+    let third = Entry {
+        seq: Seq(3),
+        shard_seq: ShardSeq(3),
+        offset: 3,
+        id: EventId::parse("e3").unwrap(),
+        ..Entry::clone(&entry)
+    };
+    shards.restore_entries(&mut raise, &[third]).await.unwrap();
+    let epoch = shards.end_raise(raise).await.unwrap();
+    let again = loop {
+        let again = Apply {
+            epoch,
+            ..first.clone()
+        };
+        // The connection that broke is noticed by its use.
+        if let Ok(again) = timeline.apply(again).await {
+            break again;
+        }
+    };
+    let Outcome::Duplicate {
+        entry: Some(kept),
+        settled: false,
+    } = again
+    else {
+        panic!("{again:?}");
+    };
+    assert_eq!(kept.position(), entry.position());
+    // A client that stands before the hole is told that it does not get everything.
+    let everything = ShardPosition {
+        epoch: Epoch(1 << 40),
+        shard_seq: ShardSeq(0),
+    };
+    let range = timeline
+        .range(&room, entry.position(), everything, 10)
+        .await;
+    let range = range.unwrap();
+    assert!(!range.complete, "{range:?}");
+    assert_eq!(range.top.seq, Seq(3), "{range:?}");
+}
+
+/// An event for the room, as the pump hands it over.
+fn record(room: &RoomName, epoch: Epoch, offset: u64) -> Apply {
+    Apply {
+        room: room.clone(),
+        epoch,
+        ring_version: 0,
+        source: Source {
+            topic: "messages".into(),
+            generation: 0,
+            partition: 0,
+        },
+        offset,
+        prev: None,
+        id: EventId::parse(&format!("e{offset}")).unwrap(),
+        at: Timestamp::from_millis(1_000),
+        payload: Bytes::from_static(b"{}"),
+    }
+}
+
+async fn eventually_begun(shards: &Shards) -> Raise {
+    let begun = async {
+        loop {
+            if let Ok(Some(raise)) = shards.begin_raise(ShardId(0)).await {
+                return raise;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, begun).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@
 
 mod gate;
 mod keys;
+mod link;
 mod raise;
 mod reply;
 mod shard;

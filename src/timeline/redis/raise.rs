@@ -10,7 +10,6 @@
 //! its record stands behind every offset that the server knows.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::{Cmd, Pipeline, Value, cmd};
 
@@ -33,7 +32,6 @@ pub struct Raise {
     /// The highest offset in each partition of topic `timeline` that the server knows of; what it
     /// misses stands behind these, or in partitions that are not named.
     pub offsets: BTreeMap<u32, u64>,
-    token: String,
     connection: Connection,
     /// The last place that was put back, by epoch.
     ends: BTreeMap<u64, u64>,
@@ -78,7 +76,7 @@ impl Timeline {
             for entry in batch {
                 let end = raise.ends.entry(entry.epoch.0).or_default();
                 *end = entry.shard_seq.0.max(*end);
-                calls.add_command(shard.restoring(raise, entry));
+                calls.add_command(shard.restoring(entry));
             }
             shard.put_back(raise, &calls).await?;
         }
@@ -95,9 +93,11 @@ impl Timeline {
             let mut calls = Pipeline::with_capacity(batch.len());
             for (room, top) in batch {
                 let mut call = cmd("FCALL");
-                call.arg("vb1_restore_top").arg(3).arg(shard.keys.raise());
-                call.arg(shard.keys.meta(room)).arg(shard.keys.stream(room));
-                call.arg(&raise.token).arg(RAISE_MS);
+                call.arg("vb1_restore_top").arg(4).arg(shard.keys.raise());
+                call.arg(shard.keys.meta(room))
+                    .arg(shard.keys.stream(room))
+                    .arg(shard.keys.open(room));
+                call.arg(&shard.token).arg(RAISE_MS);
                 call.arg(top.epoch.0).arg(top.seq.0);
                 calls.add_command(call);
             }
@@ -118,25 +118,19 @@ impl Timeline {
 impl Shard {
     pub(super) async fn begin_raise(&self) -> Result<Option<Raise>, Error> {
         let connection = self.connect().await.map_err(|error| self.gone(&error))?;
-        // Unique among processes by the server's own run, among this process's raises by a number.
-        let number = RAISES.fetch_add(1, Ordering::Relaxed);
-        let token = format!("{}-{number}-{}", std::process::id(), rand::random::<u64>());
         let mut begin = cmd("FCALL");
         begin.arg("vb1_raise_begin").arg(2);
         begin.arg(self.keys.shard()).arg(self.keys.raise());
         begin.arg(connection.run_id()).arg(&self.name);
-        begin.arg(self.top().epoch.0).arg(&token).arg(RAISE_MS);
+        begin.arg(self.top().epoch.0).arg(&self.token).arg(RAISE_MS);
         let answer: Value = connection
             .ask(&begin)
             .await
             .map_err(|error| self.gone(&error))?;
         let begun = reply::list(answer).and_then(|parts| {
-            match reply::text(parts.first())?.as_str() {
-                "YOURS" => Ok(Some(parts)),
-                // Somebody has done it.
-                "CURRENT" => Ok(None),
-                _ => Ok(None),
-            }
+            // Else somebody has done it, or does it.
+            let is_ours = reply::text(parts.first())? == "YOURS";
+            Ok(is_ours.then_some(parts))
         });
         let begun = begun.map_err(|strange| self.strange(&strange))?;
         let Some(parts) = begun else {
@@ -159,7 +153,6 @@ impl Shard {
                 shard: self.id,
                 at,
                 offsets,
-                token,
                 connection,
                 ends: BTreeMap::new(),
             })
@@ -169,15 +162,16 @@ impl Shard {
             .map_err(|strange: Strange| self.strange(&strange))
     }
 
-    fn restoring(&self, raise: &Raise, entry: &Entry) -> Cmd {
+    fn restoring(&self, entry: &Entry) -> Cmd {
         let limits = &self.limits;
         let [ids, ..] = self.keys.ids(&entry.room, entry.at, limits.dedup_window);
         let mut call = cmd("FCALL");
-        call.arg("vb1_restore").arg(4).arg(self.keys.raise());
+        call.arg("vb1_restore").arg(5).arg(self.keys.raise());
         call.arg(self.keys.meta(&entry.room))
             .arg(self.keys.stream(&entry.room))
+            .arg(self.keys.open(&entry.room))
             .arg(ids);
-        call.arg(&raise.token).arg(RAISE_MS);
+        call.arg(&self.token).arg(RAISE_MS);
         call.arg(entry.epoch.0)
             .arg(entry.seq.0)
             .arg(entry.shard_seq.0);
@@ -207,7 +201,7 @@ impl Shard {
             .arg(2)
             .arg(self.keys.shard())
             .arg(self.keys.raise());
-        end.arg(&raise.token)
+        end.arg(&self.token)
             .arg(raise.connection.run_id())
             .arg(&self.name);
         end.arg(self.top().epoch.0);
@@ -227,8 +221,6 @@ impl Shard {
         Ok(Epoch(epoch))
     }
 }
-
-static RAISES: AtomicU64 = AtomicU64::new(0);
 
 /// Whoever raises says at least this often that it is still at it.
 const RAISE_MS: u64 = 10_000;

@@ -61,12 +61,12 @@ pub(super) fn entry(value: Value, (room, shard): (&RoomName, ShardId)) -> Result
     })
 }
 
-/// What `vb1_range` answers, and the shard's epoch.
+/// What `vb1_range` answers: the shard's epoch, and the entries.
 pub(super) fn range(
     value: Value,
     after: Position,
     at: (&RoomName, ShardId),
-) -> Result<Range, Strange> {
+) -> Result<(Epoch, Range), Strange> {
     let mut parts = list(value)?;
     let entries = parts.pop().ok_or(Strange("no entries"))?;
     let entries = list(entries)?
@@ -118,7 +118,7 @@ pub(super) fn range(
         },
         has_after: number(parts.get(7))? > 0,
     };
-    Ok(Range {
+    let range = Range {
         complete: kept.is_complete(after),
         top: match parsed(optional(8)?)? {
             Some(last) => last,
@@ -127,7 +127,8 @@ pub(super) fn range(
         more: number(parts.get(9))? > 0,
         trimmed: kept.trimmed,
         entries,
-    })
+    };
+    Ok((epoch, range))
 }
 
 /// What a room keeps: one unbroken run from `first` to `top`, or nothing.
@@ -143,6 +144,13 @@ impl Kept {
     /// Whether `after` is a place in this room and everything after it is kept.
     fn is_complete(&self, after: Position) -> bool {
         if after.seq > self.top.seq || (after.epoch > self.top.epoch && after.seq.0 > 0) {
+            return false;
+        }
+        // What is not settled stays when what is around it was lost: the run begins behind the mark.
+        if self
+            .trimmed
+            .is_some_and(|mark| mark.position.seq > after.seq)
+        {
             return false;
         }
         if after.epoch.0 > 0 && after.seq.0 > 0 && self.contradicts(after) {

@@ -1,6 +1,6 @@
 //! One shard: its connection, the epoch it is in, its calls.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 
 use super::Options as TimelineOptions;
 use super::keys::{self, Keys};
+use super::link::Entering;
 use super::reply::{self, Strange};
-use crate::backend::redis::{Connection, Error as ServerError, Options, ShardOptions};
+use crate::backend::redis::{Connection, Options, ShardOptions};
 use crate::timeline::entry::Entry;
 use crate::timeline::{Apply, Error, Limits, Outcome, Range, Settle, Settlement};
 use crate::types::{Epoch, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq};
@@ -20,29 +21,23 @@ use crate::types::{Epoch, Position, RoomName, Seq, ShardId, ShardPosition, Shard
 pub(super) struct Shard {
     pub(super) id: ShardId,
     pub(super) name: String,
-    options: Options,
+    pub(super) options: Options,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
-    is_raised: bool,
+    pub(super) is_raised: bool,
     pub(super) replicas: u32,
+    /// Of this process: a raise that failed goes on where it was.
+    pub(super) token: String,
     /// The connection that has entered; its number tells a late failure from a new connection's.
-    link: Mutex<Option<(u64, Connection)>>,
-    entering: tokio::sync::Mutex<u64>,
+    pub(super) link: Mutex<Option<(u64, Connection)>>,
+    pub(super) entering: tokio::sync::Mutex<Entering>,
     /// The furthest place that was heard of.
     top: Mutex<ShardPosition>,
     /// Its server is another process than it knows, and nobody has raised its epoch yet.
-    waits: AtomicBool,
-    needs_raise: Arc<Notify>,
-    looked_again: Notify,
+    pub(super) waits: AtomicBool,
+    pub(super) needs_raise: Arc<Notify>,
+    pub(super) looked_again: Notify,
 }
-
-/// The functions, and their library's version in its name: two versions live side by side.
-const LIBRARY: &str = include_str!("timeline.lua");
-
-/// How long a call waits for an epoch to be raised before it is refused.
-const RAISED_WITHIN: Duration = Duration::from_secs(2);
-/// How often is looked whether another node has raised it.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Shard {
     pub(super) fn new(
@@ -59,7 +54,8 @@ impl Shard {
             is_raised: options.is_raised,
             replicas: options.replicas,
             link: Mutex::new(None),
-            entering: tokio::sync::Mutex::new(0),
+            token: format!("{:032x}", rand::random::<u128>()),
+            entering: tokio::sync::Mutex::default(),
             top: Mutex::new(ShardPosition::default()),
             waits: AtomicBool::new(false),
             needs_raise,
@@ -71,176 +67,9 @@ impl Shard {
         *lock(&self.top)
     }
 
-    fn heard(&self, at: ShardPosition) {
+    pub(super) fn heard(&self, at: ShardPosition) {
         let mut top = lock(&self.top);
         *top = (*top).max(at);
-    }
-
-    /// Connects if there is no connection: loads the functions and looks whether the server is the
-    /// process that the shard knows.
-    ///
-    /// # Errors
-    /// When the server does not answer, or the shard's epoch has to be raised first.
-    pub(super) async fn enter(&self) -> Result<(), ServerError> {
-        self.entered().await.map(drop)
-    }
-
-    pub(super) async fn probe(&self) -> Result<(), Error> {
-        let entered = self.entered().await;
-        let (_, connection) = entered.map_err(|error| self.gone(&error))?;
-        let ping: Result<Value, ServerError> = connection.ask(&cmd("PING")).await;
-        if let Err(error) = ping {
-            self.forget_link(&connection);
-            return Err(self.gone(&error));
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_entered(&self) -> bool {
-        lock(&self.link).is_some()
-    }
-
-    pub(super) fn needs_raise(&self) -> bool {
-        self.waits.load(Ordering::Acquire)
-    }
-
-    /// Whoever waits for the raise looks whether it was done.
-    pub(super) fn look_again(&self) {
-        self.waits.store(false, Ordering::Release);
-        self.looked_again.notify_waiters();
-    }
-
-    /// A connection with the functions loaded, which has not entered.
-    pub(super) async fn connect(&self) -> Result<Connection, ServerError> {
-        let connection = Connection::open(&self.options).await?;
-        let mut load = cmd("FUNCTION");
-        load.arg("LOAD").arg("REPLACE").arg(LIBRARY);
-        let _: Value = connection.ask(&load).await?;
-        Ok(connection)
-    }
-
-    async fn entered(&self) -> Result<(u64, Connection), ServerError> {
-        if let Some(link) = self.link() {
-            return Ok(link);
-        }
-        let mut entering = self.entering.lock().await;
-        if let Some(link) = self.link() {
-            return Ok(link);
-        }
-        let connection = self.connect().await?;
-        let until = tokio::time::Instant::now() + RAISED_WITHIN;
-        loop {
-            let mut look = cmd("FCALL");
-            look.arg("vb1_stand").arg(1).arg(self.keys.shard());
-            look.arg(connection.run_id())
-                .arg(&self.name)
-                .arg(self.top().epoch.0);
-            let parts: Vec<String> = connection.ask(&look).await?;
-            match parts.first().map(String::as_str) {
-                Some("CURRENT") => {
-                    let number = |index: usize| parts.get(index).and_then(|text| text.parse().ok());
-                    self.heard(ShardPosition {
-                        epoch: Epoch(number(1).unwrap_or_default()),
-                        shard_seq: ShardSeq(number(2).unwrap_or_default()),
-                    });
-                    break;
-                }
-                Some("RAISE") => self.wait_for_raise(until).await?,
-                _ => {
-                    let other = parts.get(1).map_or("", String::as_str);
-                    tracing::error!(shard = %self.id, name = %self.name, other,
-                        "this server is another shard's: the order of the configured shards was changed");
-                    return Err(ServerError::Nowhere("the server belongs to another shard"));
-                }
-            }
-        }
-        self.waits.store(false, Ordering::Release);
-        *entering += 1;
-        let link = (*entering, connection);
-        *lock(&self.link) = Some(link.clone());
-        Ok(link)
-    }
-
-    async fn wait_for_raise(&self, until: tokio::time::Instant) -> Result<(), ServerError> {
-        if !self.is_raised {
-            let nothing = |_: Error| ServerError::Nowhere("its epoch could not be raised");
-            if let Some(raise) = self.begin_raise().await.map_err(nothing)? {
-                self.end_raise(raise).await.map_err(nothing)?;
-            }
-            return Ok(());
-        }
-        let looked_again = self.looked_again.notified();
-        self.waits.store(true, Ordering::Release);
-        self.needs_raise.notify_one();
-        if tokio::time::Instant::now() >= until {
-            return Err(ServerError::Nowhere("its epoch is being raised"));
-        }
-        // Another node may do it, of which nothing is heard here.
-        let _another_node_may = tokio::time::timeout(LOOK_EVERY, looked_again).await;
-        Ok(())
-    }
-
-    fn link(&self) -> Option<(u64, Connection)> {
-        lock(&self.link).clone()
-    }
-
-    /// Whoever asks next enters anew and so notices a server that is another one.
-    fn forget(&self, number: u64) {
-        let mut link = lock(&self.link);
-        if link.as_ref().is_some_and(|(current, _)| *current == number) {
-            *link = None;
-        }
-    }
-
-    fn forget_link(&self, connection: &Connection) {
-        let mut link = lock(&self.link);
-        if link
-            .as_ref()
-            .is_some_and(|(_, current)| current.run_id() == connection.run_id())
-        {
-            *link = None;
-        }
-    }
-
-    pub(super) fn gone(&self, error: &ServerError) -> Error {
-        match error.retry() {
-            true => tracing::debug!(shard = %self.id, %error, "a shard did not answer"),
-            false => tracing::error!(shard = %self.id, %error, "a shard refused a call"),
-        }
-        Error::Unavailable { shard: self.id }
-    }
-
-    async fn ask(&self, command: &Cmd) -> Result<Value, Error> {
-        let (number, connection) = self.entered().await.map_err(|error| self.gone(&error))?;
-        connection.ask(command).await.map_err(|error| {
-            self.forget(number);
-            self.gone(&error)
-        })
-    }
-
-    /// Asks many at once; each answer, or why there is none. After a refusal that may heal the
-    /// connection is another one.
-    pub(super) async fn ask_all(&self, commands: &Pipeline) -> Vec<Result<Value, Error>> {
-        let failed = |error: Error| (0..commands.len()).map(|_| Err(error.clone())).collect();
-        let (number, connection) = match self.entered().await {
-            Ok(link) => link,
-            Err(error) => return failed(self.gone(&error)),
-        };
-        match connection.ask_all(commands).await {
-            Ok(answers) => answers
-                .into_iter()
-                .map(|answer| {
-                    answer.map_err(|error| {
-                        self.forget(number);
-                        self.gone(&error)
-                    })
-                })
-                .collect(),
-            Err(error) => {
-                self.forget(number);
-                failed(self.gone(&error))
-            }
-        }
     }
 
     /// Applies in this order, in one round trip.
@@ -251,8 +80,13 @@ impl Shard {
         }
         let answers = self.ask_all(&calls).await;
         let outcomes = answers.into_iter().zip(applies).map(|(answer, apply)| {
-            self.outcome(answer?, apply)
-                .map_err(|strange| self.strange(&strange))
+            let outcome = self
+                .outcome(answer?, apply)
+                .map_err(|strange| self.strange(&strange))?;
+            if let Outcome::Stale { epoch } = outcome {
+                self.stale(epoch)?;
+            }
+            Ok(outcome)
         });
         outcomes.collect()
     }
@@ -321,10 +155,7 @@ impl Shard {
             }
             let epoch = reply::number(parts.get(1)).map_err(|strange| self.strange(&strange))?;
             let epoch = Epoch(epoch);
-            self.heard(ShardPosition {
-                epoch,
-                shard_seq: ShardSeq(0),
-            });
+            self.stale(epoch)?;
             Ok(Settlement::Stale { epoch })
         };
         answers.into_iter().map(read).collect()
@@ -375,14 +206,9 @@ impl Shard {
             "DUPID" => Ok(Outcome::DuplicateId {
                 original: reply::place(&reply::text(parts.get(1))?)?,
             }),
-            "STALE" => {
-                let epoch = Epoch(number(1)?);
-                self.heard(ShardPosition {
-                    epoch,
-                    shard_seq: ShardSeq(0),
-                });
-                Ok(Outcome::Stale { epoch })
-            }
+            "STALE" => Ok(Outcome::Stale {
+                epoch: Epoch(number(1)?),
+            }),
             "MOVED" => Ok(Outcome::Moved {
                 ring_version: number(1)?,
             }),
@@ -408,7 +234,10 @@ impl Shard {
             .arg(bounded(up_to.epoch.0))
             .arg(bounded(up_to.shard_seq.0));
         let answer = self.ask(&call).await?;
-        reply::range(answer, after, (room, self.id)).map_err(|strange| self.strange(&strange))
+        let read = reply::range(answer, after, (room, self.id));
+        let (epoch, range) = read.map_err(|strange| self.strange(&strange))?;
+        self.stale(epoch)?;
+        Ok(range)
     }
 
     pub(super) async fn room_top(&self, room: &RoomName) -> Result<Position, Error> {
@@ -477,6 +306,6 @@ fn bounded(number: u64) -> u64 {
     number.min(1 << 53)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -38,7 +38,10 @@ local function trim(keys, limits, newest)
     if length <= limits.entries_max and not (is_old and length > limits.keep_min) then return end
     if redis.call('HEXISTS', keys.open, field(first, 's') .. ':' .. field(first, 'o')) == 1 then return end
     local epoch, seq = split(first[1])
-    redis.call('HSET', keys.meta, 'te', epoch, 'tn', seq, 'tq', field(first, 'q'))
+    -- A raise may have left the mark further on: see `restore`.
+    if tonumber(seq) > tonumber(redis.call('HGET', keys.meta, 'tn') or '0') then
+      redis.call('HSET', keys.meta, 'te', epoch, 'tn', seq, 'tq', field(first, 'q'))
+    end
     redis.call('XDEL', keys.stream, first[1])
     length = length - 1
   end
@@ -214,8 +217,18 @@ local function raise_begin(keys, args)
   return answer
 end
 
+-- Nothing before a place counts as kept any more. What is not settled stays all the same: its record is still to be
+-- produced.
+local function drop_settled(stream, open)
+  for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+')) do
+    if redis.call('HEXISTS', open, field(entry, 's') .. ':' .. field(entry, 'o')) == 0 then
+      redis.call('XDEL', stream, entry[1])
+    end
+  end
+end
+
 -- Puts a settled entry back that the server does not have. In order of the room's places.
--- KEYS: raise, meta, stream, dedup of its window. ARGS: token, ms, epoch, seq, shard_seq, source, offset, id, record time,
+-- KEYS: raise, meta, stream, open, dedup of its window. ARGS: token, ms, epoch, seq, shard_seq, source, offset, id, record time,
 -- payload, entries_max, window
 local function restore(keys, args)
   if redis.call('GET', keys[1]) ~= args[1] then return { 'LOST' } end
@@ -224,13 +237,13 @@ local function restore(keys, args)
   local room = redis.call('HMGET', meta, 'n', 'p:' .. source, 'x')
   if tonumber(room[2] or '-1') < tonumber(args[7]) then redis.call('HSET', meta, 'p:' .. source, args[7]) end
   local place = args[3] .. '-' .. args[4]
-  redis.call('HSET', keys[4], args[8], place .. '@' .. args[9])
-  redis.call('PEXPIRE', keys[4], 3 * tonumber(args[12]))
+  redis.call('HSET', keys[5], args[8], place .. '@' .. args[9])
+  redis.call('PEXPIRE', keys[5], 3 * tonumber(args[12]))
   local top, seq = tonumber(room[1] or '0'), tonumber(args[4])
   if seq <= top then return { 'OK' } end
   if seq > top + 1 then
-    -- What is between is not here: what is kept begins with this one.
-    redis.call('DEL', stream)
+    -- What is between is not here, so nothing before this one counts as kept.
+    drop_settled(stream, keys[4])
     redis.call('HSET', meta, 'te', args[3], 'tn', string.format('%.0f', seq - 1), 'tq',
       string.format('%.0f', math.max(tonumber(args[5]) - 1, 0)))
   end
@@ -238,17 +251,18 @@ local function restore(keys, args)
   redis.call('XADD', stream, place, 'q', args[5], 's', source, 'o', args[7], 'i', args[8], 'a', args[9], 'p', args[10])
   redis.call('HSET', meta, 'e', args[3], 'n', args[4], 'x', string.format('%.0f', newest))
   local limits = { entries_max = tonumber(args[11]), keep_min = tonumber(args[11]), ttl = 0 }
-  trim({ meta = meta, stream = stream, open = stream .. ':none' }, limits, newest)
+  trim({ meta = meta, stream = stream, open = keys[4] }, limits, newest)
   return { 'OK' }
 end
 
--- A room goes on above this place, though what is before it is not here. KEYS: raise, meta, stream. ARGS: token, ms, epoch, seq
+-- A room goes on above this place, though what is before it is not here. KEYS: raise, meta, stream, open.
+-- ARGS: token, ms, epoch, seq
 local function restore_top(keys, args)
   if redis.call('GET', keys[1]) ~= args[1] then return { 'LOST' } end
   redis.call('PEXPIRE', keys[1], args[2])
   local top = tonumber(redis.call('HGET', keys[2], 'n') or '0')
   if tonumber(args[4]) > top then
-    redis.call('DEL', keys[3])
+    drop_settled(keys[3], keys[4])
     redis.call('HSET', keys[2], 'e', args[3], 'n', args[4], 'te', args[3], 'tn', args[4], 'tq', '')
   end
   return { 'OK' }
