@@ -100,7 +100,7 @@ impl Reach {
                 if let Ok(outcome) = &outcome {
                     meter::applied(outcome);
                 }
-                let place = (work.room.clone(), source(&work.record));
+                let place = (work.room.clone(), self.source(&work.record));
                 let fate = match outcome {
                     Err(error) => {
                         tracing::debug!(%error, "an event could not be applied; trying again");
@@ -162,12 +162,22 @@ impl Reach {
             room: work.room.clone(),
             epoch,
             ring_version: self.ring_version.load(Ordering::Relaxed),
-            source: source(&work.record),
+            source: self.source(&work.record),
             offset: work.record.offset,
             prev: work.prev,
             id: work.id.clone(),
             at: work.record.at,
             payload: work.record.value.clone(),
+        }
+    }
+
+    /// What the timeline calls the partition of a record. A topic that was made anew begins its offsets
+    /// again and is another source.
+    fn source(&self, record: &Record) -> Source {
+        Source {
+            topic: Arc::clone(&record.topic),
+            generation: self.log.generation(&record.topic),
+            partition: record.partition,
         }
     }
 
@@ -193,16 +203,6 @@ impl Reach {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// What the timeline calls the partition of a record. A log whose topics were made anew has
-/// generations; this one has not.
-fn source(record: &Record) -> Source {
-    Source {
-        topic: Arc::clone(&record.topic),
-        generation: 0,
-        partition: record.partition,
     }
 }
 

@@ -5,7 +5,7 @@
 //! recent entries, how high each of its rooms has counted from the archive. What was not settled is no
 //! commit's, so pumps apply it again. See [`Raise`] for why this is complete.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -69,26 +69,17 @@ impl Raiser {
     async fn put_back(&self, mut raise: Raise) -> Result<usize, Error> {
         let shard = raise.shard;
         let lost = self.lost(&raise).await?;
-        if raise.is_empty() {
-            let tops = self.archive.tops().await.map_err(Failure::from)?;
-            let is_here = |room: &RoomName| self.timeline.is_on(room, shard);
-            let tops: Vec<_> = tops.into_iter().filter(|(room, _)| is_here(room)).collect();
-            // Before the entries: those behind a room's top in the archive are put on top of it.
-            let kept: HashMap<&RoomName, Position> = lost
-                .iter()
-                .filter_map(|(room, entries)| Some((room, *entries.first_key_value()?.0)))
-                .collect();
-            let is_bare = |(room, top): &&(RoomName, Position)| {
-                kept.get(room).is_none_or(|first| first.seq > top.seq)
-            };
-            let bare: Vec<_> = tops.iter().filter(is_bare).cloned().collect();
-            self.timeline.restore_tops(&raise, &bare).await?;
-        }
         let mut found = 0;
         for entries in lost.into_values() {
             let entries: Vec<Entry> = entries.into_values().collect();
             found += entries.len();
             self.timeline.restore_entries(&mut raise, &entries).await?;
+        }
+        if raise.is_empty() {
+            let tops = self.archive.tops().await.map_err(Failure::from)?;
+            let is_here = |(room, _): &(RoomName, Position)| self.timeline.is_on(room, shard);
+            let tops: Vec<_> = tops.into_iter().filter(is_here).collect();
+            self.timeline.restore_tops(&raise, &tops).await?;
         }
         self.timeline.end_raise(raise).await?;
         Ok(found)

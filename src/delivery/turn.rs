@@ -290,6 +290,7 @@ impl Turn {
             failure,
         } = applied;
         let (mut raised, mut moved, mut rewound) = (None, Vec::new(), HashSet::new());
+        let mut lost = Vec::new();
         for (work, fate) in works {
             let ticket = work.ticket;
             match fate {
@@ -306,7 +307,7 @@ impl Turn {
                 }
                 Fate::Raised(epoch) => {
                     raised = raised.max(Some(epoch));
-                    self.finish(ticket);
+                    lost.push(ticket);
                 }
                 Fate::Moved => moved.push(work),
             }
@@ -327,6 +328,8 @@ impl Turn {
         if let Some(epoch) = raised {
             self.raised(shard, epoch).await?;
         }
+        // Only now, when their partitions are read again: none of them counts as done.
+        lost.into_iter().for_each(|ticket| self.finish(ticket));
         self.start(shard);
         Ok(())
     }
