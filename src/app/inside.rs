@@ -62,14 +62,24 @@ impl Opened {
 /// How emitters are heard, when they are.
 pub(super) fn emitter(config: &Config) -> anyhow::Result<Option<emitter::Options>> {
     let section = &config.cluster.emitter;
-    let Some(url) = section.url.as_ref().filter(|_| section.enabled) else {
+    if !section.enabled {
         return Ok(None);
-    };
+    }
     // Published to one node of a Redis Cluster, a message reaches all of them: any bucket will do.
-    let place = Place::parse(url.reveal(), "")
-        .map_err(|error| anyhow::anyhow!("cluster.emitter.url {error}"))?;
+    let redis = match &section.url {
+        Some(url) => {
+            let place = Place::parse(url.reveal(), "")
+                .map_err(|error| anyhow::anyhow!("cluster.emitter.url {error}"))?;
+            servers::Options::at(place)
+        }
+        None => super::servers::shards(&config.redis)?
+            .into_iter()
+            .next()
+            .map(|shard| shard.server)
+            .context("cluster.emitter.url must be set: there are no shards")?,
+    };
     Ok(Some(emitter::Options {
-        redis: servers::Options::at(place),
+        redis,
         prefix: section.prefix.clone(),
         message_max: config.transport.max_payload.bytes(),
     }))

@@ -1,8 +1,8 @@
 //! The backends of mode "cluster": Redis shards, Kafka, PostgreSQL.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::Notify;
@@ -28,6 +28,7 @@ use crate::eventlog::{self, EventLog, TopicSpec, dead_letter_topic};
 use crate::events::{Catalogue, Vocabulary};
 use crate::limits::{self, Limits};
 use crate::store::Store;
+use crate::telemetry::process;
 use crate::timeline::{Timeline, redis as timelines};
 use crate::types::NodeId;
 
@@ -186,13 +187,31 @@ async fn join(
         address: Some(address),
         ..backends::member(node.clone())
     };
+    let busy = Busy::default();
     let load = move || Load {
         connections: connections(),
-        cpu: 0.0,
+        cpu: busy.since_last_asked(),
     };
     Membership::join(shards.clone(), member, Times::default(), load)
         .await
         .context("the cluster cannot be joined")
+}
+
+/// How busy this process is.
+#[derive(Default)]
+struct Busy(Mutex<Option<(Instant, f64)>>);
+
+impl Busy {
+    /// Processor seconds in a second, since this was asked last.
+    fn since_last_asked(&self) -> f32 {
+        let now = (Instant::now(), process::cpu_seconds().unwrap_or_default());
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, used)) = last.replace(now) else {
+            return 0.0;
+        };
+        let time = now.0.duration_since(at).as_secs_f64().max(0.001);
+        ((now.1 - used) / time) as f32
+    }
 }
 
 /// Timelines on the shards, and who puts back what a shard lost.

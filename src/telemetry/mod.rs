@@ -12,7 +12,7 @@ pub mod metrics;
 mod family;
 #[cfg(test)]
 mod page;
-mod process;
+pub mod process;
 
 pub use family::{
     Count, Counter, Family, Gauge, Histogram, Kind, LabelInfo, Level, Metric, Open, Sampled,

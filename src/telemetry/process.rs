@@ -19,12 +19,7 @@ pub(super) fn render(page: &mut String) {
     let system = fs::read_to_string("/proc/stat").unwrap_or_default();
     let started = |ticks: f64| Some(keyed(&system, "btime")? + ticks / TICKS_PER_SECOND);
 
-    let cpu = tick_field(&stat, 14).zip(tick_field(&stat, 15));
-    write(
-        page,
-        &metrics::PROCESS_CPU,
-        cpu.map(|(user, kernel)| (user + kernel) / TICKS_PER_SECOND),
-    );
+    write(page, &metrics::PROCESS_CPU, cpu(&stat));
     write(
         page,
         &metrics::PROCESS_MEMORY,
@@ -42,6 +37,17 @@ pub(super) fn render(page: &mut String) {
         &metrics::PROCESS_START,
         tick_field(&stat, 22).and_then(started),
     );
+}
+
+/// The processor time that this process has used, in seconds; `None` where `/proc` is not there.
+#[must_use]
+pub fn cpu_seconds() -> Option<f64> {
+    cpu(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn cpu(stat: &str) -> Option<f64> {
+    let (user, kernel) = tick_field(stat, 14).zip(tick_field(stat, 15))?;
+    Some((user + kernel) / TICKS_PER_SECOND)
 }
 
 fn write(page: &mut String, sampled: &Sampled, value: Option<f64>) {
