@@ -3,5 +3,7 @@
 //! Pure, so that any part can ask it.
 
 mod ring;
+mod rings;
 
 pub use ring::{NODES_MAX, Ring, RingError, TARGETS_MAX, Target, WEIGHT_MAX};
+pub use rings::{Plan, PlanError, Rings, Shares, View};

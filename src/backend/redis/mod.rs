@@ -6,6 +6,7 @@
 
 mod name;
 mod place;
+mod rings;
 mod shards;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::types::{Kind, Secret};
 
 pub use name::{hashed, name};
 pub use place::{Place, PlaceError};
+pub use rings::PutError;
 pub use shards::{Scripted, ShardOptions, Shards};
 
 /// Where a server is, and how long it may take.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Pipeline, Value, cmd};
 
-use super::{Connection, Error, Options};
-use crate::placement::{Ring, RingError, Target};
+use super::{Connection, Error, Options, rings};
+use crate::placement::{PlanError, Rings, Shares, Target};
 use crate::types::ShardId;
 
 /// One shard: its name on the ring, its share, its server.
@@ -35,7 +35,9 @@ pub struct Shards(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    ring: Ring,
+    rings: Rings,
+    /// When the ring changed.
+    adopted: Mutex<Instant>,
     shards: Vec<Shard>,
     libraries: Vec<Scripted>,
 }
@@ -66,7 +68,7 @@ impl Shards {
     ///
     /// # Errors
     /// When they cannot share a ring.
-    pub fn new(shards: &[ShardOptions], libraries: &[Scripted]) -> Result<Self, RingError> {
+    pub fn new(shards: &[ShardOptions], libraries: &[Scripted]) -> Result<Self, PlanError> {
         let targets: Vec<Target> = (0..)
             .map(ShardId)
             .zip(shards)
@@ -76,7 +78,7 @@ impl Shards {
                 weight: shard.weight,
             })
             .collect();
-        let ring = Ring::new(&targets)?;
+        let rings = Rings::new(&targets)?;
         let shards = shards.iter().map(|shard| Shard {
             name: shard.name.clone(),
             weight: shard.weight,
@@ -85,16 +87,27 @@ impl Shards {
             opening: tokio::sync::Mutex::default(),
         });
         Ok(Self(Arc::new(Inner {
-            ring,
+            rings,
+            adopted: Mutex::new(Instant::now()),
             shards: shards.collect(),
-            libraries: libraries.to_vec(),
+            libraries: [&[rings::LIBRARY], libraries].concat(),
         })))
     }
 
-    /// Where a key is kept.
+    /// Where a per-user key is kept.
     #[must_use]
     pub fn shard_of(&self, key: &str) -> ShardId {
-        self.0.ring.shard_of(key)
+        self.0.rings.view().key(key)
+    }
+
+    /// The ring, which may change; see [`keep_plan`](Self::keep_plan).
+    #[must_use]
+    pub fn rings(&self) -> &Rings {
+        &self.0.rings
+    }
+
+    pub(super) fn adopted(&self) -> &Mutex<Instant> {
+        &self.0.adopted
     }
 
     /// All of them.
@@ -109,11 +122,21 @@ impl Shards {
         &self.shard(shard).name
     }
 
-    /// A shard's share of the keys, of 1.
+    /// A shard's share of the rooms, of 1.
     #[must_use]
     pub fn share(&self, shard: ShardId) -> f64 {
-        let all: u32 = self.0.shards.iter().map(|shard| shard.weight).sum();
-        f64::from(self.shard(shard).weight) / f64::from(all.max(1))
+        let view = self.0.rings.view();
+        let all: u32 = view.plan.rooms.values().sum();
+        let weight = view.plan.rooms.get(self.name(shard));
+        f64::from(weight.copied().unwrap_or_default()) / f64::from(all.max(1))
+    }
+
+    /// Those that are configured with a weight.
+    #[must_use]
+    pub fn configured(&self) -> Shares {
+        let share = |shard: &Shard| (shard.name.clone(), shard.weight);
+        let on_ring = self.0.shards.iter().filter(|shard| shard.weight > 0);
+        on_ring.map(share).collect()
     }
 
     /// How a shard is reached. A shard that does not exist is answered for by the last.
@@ -241,7 +264,7 @@ fn ready(state: &Mutex<State>) -> Result<Option<(u64, Connection)>, Error> {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+pub(super) fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -47,7 +47,7 @@ impl Value for ShardSpec {
     const IS_SECRET: bool = true;
 
     fn allowed() -> String {
-        r#""NAME=URL" or "NAME*WEIGHT=URL", like "a=redis://127.0.0.1:6379", the weight 1 to 16"#
+        r#""NAME=URL" or "NAME*WEIGHT=URL", like "a=redis://127.0.0.1:6379", the weight 0 (off the ring) to 16"#
             .to_owned()
     }
 
@@ -60,7 +60,7 @@ impl Value for ShardSpec {
             };
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             let is_name = !name.is_empty() && name.len() <= 64 && name.chars().all(is_plain);
-            let is_fine = is_name && (1..=16).contains(&weight) && url.contains("://");
+            let is_fine = is_name && (0..=16).contains(&weight) && url.contains("://");
             is_fine.then(|| Self {
                 name: name.to_owned(),
                 weight,
