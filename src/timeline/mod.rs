@@ -147,6 +147,8 @@ pub enum Settlement {
         /// The shard's epoch.
         epoch: Epoch,
     },
+    /// The room was moved, and its old shard had lost the entry before: its record in the log is not done.
+    Lost,
 }
 
 /// A room and the place of its last event.
@@ -173,7 +175,9 @@ pub struct Range {
 pub struct Trimmed {
     /// Where it stands in the room.
     pub position: Position,
-    /// Where it stands in its shard, if that is known; it is not for what was never loaded.
+    /// The shard on which it was written: another one than the room's if the room came from there.
+    pub home: ShardId,
+    /// Where it stands in that shard, if that is known; it is not for what was never loaded.
     pub shard: Option<ShardPosition>,
 }
 
@@ -296,6 +300,21 @@ impl Timeline {
         }
     }
 
+    /// The same by a place on the shard on which the caller hears the room, though the room may have
+    /// moved to another one since: what is written there comes after all of it.
+    pub async fn range_on(
+        &self,
+        room: &RoomName,
+        after: Position,
+        up_to: (ShardId, ShardPosition),
+        limit: usize,
+    ) -> Result<Range, Error> {
+        match self {
+            Self::Memory(timeline) => Ok(timeline.range(room, after, up_to.1, limit)),
+            Self::Redis(timeline) => timeline.range_on(room, after, up_to, limit).await,
+        }
+    }
+
     /// The place of the room's last event; `seq` 0 when it has none.
     pub async fn top(&self, room: &RoomName) -> Result<Position, Error> {
         match self {
@@ -365,6 +384,42 @@ impl Timeline {
         match self {
             Self::Memory(timeline) => timeline.shard_of(room),
             Self::Redis(timeline) => timeline.shard_of(room),
+        }
+    }
+
+    /// The shards on which a room's events may be published: its own first, and while it may not have left it
+    /// the one on which it was.
+    #[must_use]
+    pub fn places(&self, room: &RoomName) -> Vec<ShardId> {
+        match self {
+            Self::Memory(timeline) => vec![timeline.shard_of(room)],
+            Self::Redis(timeline) => {
+                let view = timeline.view();
+                let was = view.was(room.as_str());
+                std::iter::once(view.room(room.as_str()))
+                    .chain(was)
+                    .collect()
+            }
+        }
+    }
+
+    /// The version of the ring by which rooms are placed.
+    #[must_use]
+    pub fn ring_version(&self) -> u64 {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Redis(timeline) => timeline.view().plan.version,
+        }
+    }
+
+    /// Makes a shard refuse callers who place rooms by an older ring.
+    ///
+    /// # Errors
+    /// When the shard does not answer.
+    pub async fn fence(&self, shard: ShardId) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(timeline) => timeline.fence(shard).await,
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::timeline::dedup::Dedup;
 use crate::timeline::entry::{Entry, Source};
 use crate::timeline::{Apply, Limits, Outcome, Trimmed};
-use crate::types::{Epoch, Position, Seq, Timestamp};
+use crate::types::{Epoch, Position, Seq, ShardId, Timestamp};
 
 /// What an entry costs besides its payload: the struct, its queue slot, its ids.
 const ENTRY_BYTES: usize = 320;
@@ -83,6 +83,7 @@ impl Room {
             let known = self.trimmed.filter(|trimmed| trimmed.position == self.top);
             self.trimmed = known.or(Some(Trimmed {
                 position: self.top,
+                home: ShardId(0),
                 shard: None,
             }));
         }
@@ -141,6 +142,7 @@ impl Room {
         if self.entries.is_empty() {
             self.trimmed = Some(Trimmed {
                 position: top,
+                home: ShardId(0),
                 shard: None,
             });
         }
@@ -238,6 +240,7 @@ impl Room {
         {
             self.trimmed = Some(Trimmed {
                 position: before,
+                home: ShardId(0),
                 shard: None,
             });
         }
@@ -276,6 +279,7 @@ impl Room {
         self.settled = self.settled.saturating_sub(1);
         self.trimmed = Some(Trimmed {
             position: slot.entry.position(),
+            home: ShardId(0),
             shard: Some(slot.entry.shard_position()),
         });
         signed(cost(&slot.entry))

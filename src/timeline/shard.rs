@@ -107,7 +107,13 @@ impl Shard {
         limit: usize,
     ) -> Range {
         match self.rooms.get(room) {
-            Some(room) => room.range(after, up_to, limit),
+            Some(room) => {
+                let mut range = room.range(after, up_to, limit);
+                if let Some(trimmed) = &mut range.trimmed {
+                    trimmed.home = self.id;
+                }
+                range
+            }
             None => Range {
                 entries: Vec::new(),
                 complete: after.seq.0 == 0,

@@ -120,6 +120,7 @@ fn a_long_room_is_trimmed_and_says_what_it_no_longer_has() {
         range.trimmed,
         Some(Trimmed {
             position: position(1, 2),
+            home: ShardId(0),
             shard: Some(shard)
         })
     );

@@ -38,6 +38,11 @@ impl Keys {
         format!("{}:c:{room}", self.0)
     }
 
+    /// Before a room's name in the key of its hash.
+    pub(super) fn metas(&self) -> String {
+        format!("{}:m:", self.0)
+    }
+
     /// The hashes of event ids that a record of this time may repeat: its own window's first, in which it
     /// is noted, then the neighbours'.
     pub(super) fn ids(&self, room: &RoomName, at: Timestamp, window: Duration) -> [String; 3] {

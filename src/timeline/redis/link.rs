@@ -20,7 +20,7 @@ pub(super) struct Entering {
 }
 
 /// The functions, and their library's version in its name: two versions live side by side.
-const LIBRARY: &str = include_str!("timeline.lua");
+const LIBRARY: &str = concat!(include_str!("timeline.lua"), include_str!("moves.lua"));
 
 /// How long a call waits for an epoch to be raised before it is refused.
 const RAISED_WITHIN: Duration = Duration::from_secs(2);
@@ -134,7 +134,7 @@ impl Shard {
         if !self.is_raised {
             let nothing = |_: Error| ServerError::Nowhere("its epoch could not be raised");
             if let Some(raise) = self.begin_raise().await.map_err(nothing)? {
-                self.end_raise(raise).await.map_err(nothing)?;
+                self.end_raise(raise, 0).await.map_err(nothing)?;
             }
             return Ok(());
         }

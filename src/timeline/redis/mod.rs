@@ -9,20 +9,23 @@
 mod gate;
 mod keys;
 mod link;
+mod moves;
 mod raise;
 mod reply;
 mod shard;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use crate::backend::redis as server;
-use crate::placement::{Ring, RingError, Target};
+use crate::placement::{PlanError, Rings, Target, View};
 use crate::timeline::{Apply, Error, Limits, Outcome, Range, Settle, Settlement};
 use crate::types::{Epoch, Position, RoomName, ShardId, ShardPosition};
-use shard::Shard;
+use shard::{Answer, Shard, may_be_elsewhere};
 
+pub use moves::Strangers;
 pub use raise::Raise;
 pub use server::ShardOptions;
 
@@ -36,6 +39,8 @@ pub struct Options {
     pub is_raised: bool,
     /// Replicas of each shard that must have an entry before it counts as settled.
     pub replicas: u32,
+    /// The ring, which changes; without it all shards share the rooms for ever.
+    pub rings: Option<Rings>,
 }
 
 /// Timelines on shards. Cheap to clone.
@@ -44,7 +49,9 @@ pub struct Timeline(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    ring: Ring,
+    rings: Rings,
+    /// Whether rooms are placed only by a plan that the cluster has agreed on.
+    is_agreed: bool,
     shards: Vec<Shard>,
     needs_raise: Arc<Notify>,
 }
@@ -55,7 +62,7 @@ impl Timeline {
     ///
     /// # Errors
     /// When the shards cannot share a ring.
-    pub async fn open(shards: Vec<ShardOptions>, options: Options) -> Result<Self, RingError> {
+    pub async fn open(shards: Vec<ShardOptions>, options: Options) -> Result<Self, PlanError> {
         let numbered = || (0..).map(ShardId).zip(&shards);
         let targets: Vec<Target> = numbered()
             .map(|(id, shard)| Target {
@@ -64,7 +71,11 @@ impl Timeline {
                 weight: shard.weight,
             })
             .collect();
-        let ring = Ring::new(&targets)?;
+        let is_agreed = options.rings.is_some();
+        let rings = match options.rings.clone() {
+            Some(rings) => rings,
+            None => Rings::new(&targets)?,
+        };
         let needs_raise = Arc::new(Notify::new());
         let shards: Vec<Shard> = numbered()
             .map(|(id, shard)| Shard::new((id, shard), &options, Arc::clone(&needs_raise)))
@@ -76,7 +87,8 @@ impl Timeline {
             }
         }
         Ok(Self(Arc::new(Inner {
-            ring,
+            rings,
+            is_agreed,
             shards,
             needs_raise,
         })))
@@ -85,17 +97,88 @@ impl Timeline {
     pub(super) async fn apply_all(
         &self,
         shard: ShardId,
-        applies: Vec<Apply>,
+        mut applies: Vec<Apply>,
     ) -> Vec<Result<Outcome, Error>> {
-        self.shard(shard).apply_all(applies).await
+        let view = match self.agreed(shard) {
+            Ok(view) => view,
+            Err(error) => return applies.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let moved = Outcome::Moved {
+            ring_version: view.plan.fence,
+        };
+        let is_here = |apply: &Apply| view.room(apply.room.as_str()) == shard;
+        if !applies.iter().all(is_here) {
+            // The ring changed since the caller looked.
+            return applies.iter().map(|_| Ok(moved.clone())).collect();
+        }
+        if self.0.is_agreed {
+            // What counts is the ring by which the shard was chosen here.
+            for apply in &mut applies {
+                apply.ring_version = view.plan.fence;
+            }
+        }
+        let rooms: Vec<RoomName> = applies.iter().map(|apply| apply.room.clone()).collect();
+        let answers = self.shard(shard).apply_all(&view, applies).await;
+        let mut fetched: HashMap<RoomName, Result<(), Error>> = HashMap::new();
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for (answer, room) in answers.into_iter().zip(rooms) {
+            outcomes.push(match answer {
+                Err(error) => Err(error),
+                Ok(Answer::Here(Outcome::Moved { ring_version })) => {
+                    self.newer_ring(ring_version).await;
+                    Ok(Outcome::Moved { ring_version })
+                }
+                Ok(Answer::Here(outcome)) => Ok(outcome),
+                Ok(Answer::Absent | Answer::Moved(_)) => {
+                    if !fetched.contains_key(&room) {
+                        let outcome = self.fetch(&room).await;
+                        fetched.insert(room.clone(), outcome);
+                    }
+                    let outcome = fetched.get(&room).cloned().unwrap_or(Ok(()));
+                    outcome.map(|()| moved.clone())
+                }
+            });
+        }
+        outcomes
     }
 
+    /// Each goes to where its room is now, which need not be where the entry was written.
     pub(super) async fn settle_all(
         &self,
         shard: ShardId,
         settles: &[Settle],
     ) -> Vec<Result<Settlement, Error>> {
-        self.shard(shard).settle_all(settles).await
+        let view = match self.agreed(shard) {
+            Ok(view) => view,
+            Err(error) => return settles.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+        for (index, settle) in settles.iter().enumerate() {
+            let place = view.room(settle.entry.room.as_str());
+            by_shard.entry(place).or_default().push(index);
+        }
+        let mut all: Vec<Result<Settlement, Error>> =
+            vec![Err(Error::Unavailable { shard }); settles.len()];
+        for (place, indices) in by_shard {
+            let some: Vec<&Settle> = indices.iter().map(|index| &settles[*index]).collect();
+            let answers = self.shard(place).settle_all(&view, &some).await;
+            for ((answer, index), settle) in answers.into_iter().zip(indices).zip(some) {
+                all[index] = match answer {
+                    Ok(Answer::Here(settlement)) => Ok(settlement),
+                    Ok(Answer::Absent) => match self.fetch(&settle.entry.room).await {
+                        // The caller repeats it.
+                        Ok(()) => Err(Error::Unavailable { shard: place }),
+                        Err(error) => Err(error),
+                    },
+                    Ok(Answer::Moved(fence)) => {
+                        self.newer_ring(fence).await;
+                        Err(Error::Unavailable { shard: place })
+                    }
+                    Err(error) => Err(error),
+                };
+            }
+        }
+        all
     }
 
     pub(super) async fn gate(&self, shard: ShardId) -> Result<bool, Error> {
@@ -113,10 +196,11 @@ impl Timeline {
         &self.shard(shard).name
     }
 
-    /// Whether a room is on a shard.
+    /// Whether a room is on a shard, or was before the ring's last change and may be there still.
     #[must_use]
     pub fn is_on(&self, room: &RoomName, shard: ShardId) -> bool {
-        self.shard_of(room) == shard
+        let view = self.view();
+        view.room(room.as_str()) == shard || view.was(room.as_str()) == Some(shard)
     }
 
     /// Whether a shard was there when it was asked last.
@@ -140,11 +224,37 @@ impl Timeline {
         up_to: ShardPosition,
         limit: usize,
     ) -> Result<Range, Error> {
-        self.of(room).range(room, (after, up_to), limit).await
+        let shard = self.shard_of(room);
+        self.range_on(room, after, (shard, up_to), limit).await
+    }
+
+    /// A shard that a room has left still answers for what was written there.
+    pub(super) async fn range_on(
+        &self,
+        room: &RoomName,
+        after: Position,
+        (shard, up_to): (ShardId, ShardPosition),
+        limit: usize,
+    ) -> Result<Range, Error> {
+        loop {
+            let view = self.agreed(shard)?;
+            let mark = match view.room(room.as_str()) == shard {
+                true => may_be_elsewhere(&view, room),
+                false => "",
+            };
+            let asked = (room, mark);
+            let answer = self.shard(shard).range(asked, (after, up_to), limit);
+            if let Answer::Here(range) = answer.await? {
+                return Ok(range);
+            }
+            self.fetch(room).await?;
+        }
     }
 
     pub(super) async fn top(&self, room: &RoomName) -> Result<Position, Error> {
-        self.of(room).room_top(room).await
+        let shard = self.shard_of(room);
+        let tops = self.tops(shard, std::slice::from_ref(room)).await?;
+        tops.first().copied().ok_or(Error::Unavailable { shard })
     }
 
     pub(super) async fn tops(
@@ -152,7 +262,34 @@ impl Timeline {
         shard: ShardId,
         rooms: &[RoomName],
     ) -> Result<Vec<Position>, Error> {
+        let view = self.agreed(shard)?;
+        let may_be_absent = |room: &&RoomName| {
+            view.room(room.as_str()) == shard && view.was(room.as_str()).is_some()
+        };
+        for room in rooms.iter().filter(may_be_absent) {
+            // Nothing is asked of a room that is here by now.
+            self.fetch_if_absent(&view, room).await?;
+        }
         self.shard(shard).room_tops(rooms).await
+    }
+
+    async fn fetch_if_absent(&self, view: &View, room: &RoomName) -> Result<(), Error> {
+        let shard = self.shard(view.room(room.as_str()));
+        let nothing = (Position::default(), ShardPosition::default());
+        let answer = shard.range((room, may_be_elsewhere(view, room)), nothing, 0);
+        match answer.await? {
+            Answer::Absent => self.fetch(room).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The ring, once the cluster has agreed on one.
+    fn agreed(&self, shard: ShardId) -> Result<Arc<View>, Error> {
+        let view = self.view();
+        if self.0.is_agreed && view.plan.version == 0 {
+            return Err(Error::Unavailable { shard });
+        }
+        Ok(view)
     }
 
     pub(super) fn epoch(&self, shard: ShardId) -> Epoch {
@@ -160,7 +297,7 @@ impl Timeline {
     }
 
     pub(super) fn shard_of(&self, room: &RoomName) -> ShardId {
-        self.0.ring.shard_of(room.as_str())
+        self.view().room(room.as_str())
     }
 
     /// The furthest place of a shard that this process was told of.

@@ -17,10 +17,10 @@ use super::Timeline;
 use super::keys;
 use super::reply::{self, Strange};
 use super::shard::{Shard, ms};
-use crate::backend::redis::Connection;
+use crate::backend::redis::{Connection, Error as ServerError};
 use crate::timeline::entry::Entry;
 use crate::timeline::{Error, RoomTop};
-use crate::types::{Epoch, ShardId, ShardPosition, ShardSeq};
+use crate::types::{Epoch, RoomName, ShardId, ShardPosition, ShardSeq};
 
 /// A raise that this process has begun.
 #[derive(Debug)]
@@ -42,6 +42,15 @@ impl Raise {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.at.epoch.0 == 0
+    }
+
+    /// The epoch that begins is above this one.
+    pub(super) fn is_above(&mut self, epoch: Epoch) {
+        self.ends.entry(epoch.0).or_default();
+    }
+
+    pub(super) async fn ask(&self, call: &Cmd) -> Result<Value, ServerError> {
+        self.connection.ask(call).await
     }
 }
 
@@ -71,11 +80,18 @@ impl Timeline {
     /// When the shard does not answer, or somebody else has taken the raise over.
     pub async fn restore_entries(&self, raise: &mut Raise, entries: &[Entry]) -> Result<(), Error> {
         let shard = self.shard(raise.shard);
+        let mut rooms: Vec<&RoomName> = entries.iter().map(|entry| &entry.room).collect();
+        rooms.dedup();
+        for room in rooms {
+            self.fetch_raising(raise, room).await?;
+        }
         for batch in entries.chunks(BATCH) {
             let mut calls = Pipeline::with_capacity(batch.len());
             for entry in batch {
                 let end = raise.ends.entry(entry.epoch.0).or_default();
-                *end = entry.shard_seq.0.max(*end);
+                if entry.shard == shard.id {
+                    *end = entry.shard_seq.0.max(*end);
+                }
                 calls.add_command(shard.restoring(entry));
             }
             shard.put_back(raise, &calls).await?;
@@ -111,7 +127,8 @@ impl Timeline {
     /// # Errors
     /// When the shard does not answer, or somebody else has taken the raise over.
     pub async fn end_raise(&self, raise: Raise) -> Result<Epoch, Error> {
-        self.shard(raise.shard).end_raise(raise).await
+        let fence = self.view().plan.fence;
+        self.shard(raise.shard).end_raise(raise, fence).await
     }
 }
 
@@ -180,6 +197,10 @@ impl Shard {
             .arg(entry.at.as_millis())
             .arg(&entry.payload[..]);
         call.arg(limits.entries_max).arg(ms(limits.dedup_window));
+        match entry.shard == self.id {
+            true => call.arg(""),
+            false => call.arg(entry.shard.0),
+        };
         call
     }
 
@@ -195,7 +216,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) async fn end_raise(&self, raise: Raise) -> Result<Epoch, Error> {
+    pub(super) async fn end_raise(&self, raise: Raise, fence: u64) -> Result<Epoch, Error> {
         let mut end = cmd("FCALL");
         end.arg("vb1_raise_end")
             .arg(2)
@@ -204,7 +225,7 @@ impl Shard {
         end.arg(&self.token)
             .arg(raise.connection.run_id())
             .arg(&self.name);
-        end.arg(self.top().epoch.0);
+        end.arg(self.top().epoch.0).arg(fence);
         for (epoch, shard_seq) in &raise.ends {
             end.arg(epoch).arg(shard_seq);
         }

@@ -33,6 +33,12 @@ pub(super) fn number(value: Option<&Value>) -> Result<u64, Strange> {
     text(value)?.parse().map_err(|_| Strange("not a number"))
 }
 
+/// Whether a function says that the room is not here yet.
+pub(super) fn is_absent(answer: &Value) -> bool {
+    matches!(answer, Value::Array(parts) if matches!(&parts[..],
+        [Value::BulkString(word)] if word == b"ABSENT"))
+}
+
 /// `EPOCH-SEQ`.
 pub(super) fn place(text: &str) -> Result<Position, Strange> {
     text.parse().map_err(|_| Strange("not a place"))
@@ -43,13 +49,25 @@ pub(super) fn entry(value: Value, (room, shard): (&RoomName, ShardId)) -> Result
     let mut parts = list(value)?.into_iter();
     let position = place(&text(parts.next().as_ref())?)?;
     let fields = list(parts.next().ok_or(Strange("an entry without fields"))?)?;
+    let mut fields = fields;
+    // Written on another shard, from where the room came here.
+    let home = match fields.len() {
+        14 => {
+            let home = number(fields.pop().as_ref())?;
+            fields.pop();
+            Some(ShardId(
+                u16::try_from(home).map_err(|_| Strange("not a shard"))?,
+            ))
+        }
+        _ => None,
+    };
     let [_, q, _, s, _, o, _, i, _, a, _, p] =
         <[Value; 12]>::try_from(fields).map_err(|_| Strange("an entry with other fields"))?;
     let payload: Vec<u8> = from_redis_value(p).map_err(|_| Strange("a payload that is none"))?;
     let at: i64 = text(Some(&a))?.parse().map_err(|_| Strange("not a time"))?;
     Ok(Entry {
         room: room.clone(),
-        shard,
+        shard: home.unwrap_or(shard),
         epoch: position.epoch,
         seq: position.seq,
         shard_seq: ShardSeq(number(Some(&q))?),
@@ -92,6 +110,12 @@ pub(super) fn range(
                 epoch: Epoch(number(parts.get(3))?),
                 seq: Seq(number(parts.get(4))?),
             },
+            home: match optional(10)? {
+                None => at.1,
+                Some(_) => ShardId(
+                    u16::try_from(number(parts.get(10))?).map_err(|_| Strange("not a shard"))?,
+                ),
+            },
             shard: match optional(5)? {
                 // A room that was put back without its entries.
                 None => None,
@@ -113,6 +137,7 @@ pub(super) fn range(
             }
             (_, None) => Some(Trimmed {
                 position: top,
+                home: at.1,
                 shard: None,
             }),
         },

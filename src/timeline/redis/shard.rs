@@ -12,6 +12,7 @@ use super::keys::{self, Keys};
 use super::link::Entering;
 use super::reply::{self, Strange};
 use crate::backend::redis::{Connection, Options, ShardOptions};
+use crate::placement::View;
 use crate::timeline::entry::Entry;
 use crate::timeline::{Apply, Error, Limits, Outcome, Range, Settle, Settlement};
 use crate::types::{Epoch, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq};
@@ -73,25 +74,33 @@ impl Shard {
     }
 
     /// Applies in this order, in one round trip.
-    pub(super) async fn apply_all(&self, applies: Vec<Apply>) -> Vec<Result<Outcome, Error>> {
+    pub(super) async fn apply_all(
+        &self,
+        view: &View,
+        applies: Vec<Apply>,
+    ) -> Vec<Result<Answer<Outcome>, Error>> {
         let mut calls = Pipeline::with_capacity(applies.len());
         for apply in &applies {
-            calls.add_command(self.applying(apply));
+            calls.add_command(self.applying(view, apply));
         }
         let answers = self.ask_all(&calls).await;
         let outcomes = answers.into_iter().zip(applies).map(|(answer, apply)| {
+            let answer = answer?;
+            if reply::is_absent(&answer) {
+                return Ok(Answer::Absent);
+            }
             let outcome = self
-                .outcome(answer?, apply)
+                .outcome(answer, apply)
                 .map_err(|strange| self.strange(&strange))?;
             if let Outcome::Stale { epoch } = outcome {
                 self.stale(epoch)?;
             }
-            Ok(outcome)
+            Ok(Answer::Here(outcome))
         });
         outcomes.collect()
     }
 
-    fn applying(&self, apply: &Apply) -> Cmd {
+    fn applying(&self, view: &View, apply: &Apply) -> Cmd {
         let limits = &self.limits;
         let ids = self.keys.ids(&apply.room, apply.at, limits.dedup_window);
         let mut call = cmd("FCALL");
@@ -117,11 +126,16 @@ impl Shard {
             .arg(ms(limits.ttl))
             .arg(ms(limits.dedup_window))
             .arg(self.options.place.publish());
+        call.arg(may_be_elsewhere(view, &apply.room));
         call
     }
 
     /// Notes what is durable in topic `timeline`, in one round trip.
-    pub(super) async fn settle_all(&self, settles: &[Settle]) -> Vec<Result<Settlement, Error>> {
+    pub(super) async fn settle_all(
+        &self,
+        view: &View,
+        settles: &[&Settle],
+    ) -> Vec<Result<Answer<Settlement>, Error>> {
         let mut calls = Pipeline::with_capacity(settles.len());
         for Settle {
             entry,
@@ -144,21 +158,33 @@ impl Shard {
                 Some((partition, offset)) => call.arg(partition).arg(offset),
                 None => call.arg("").arg(""),
             };
+            call.arg(view.plan.fence)
+                .arg(may_be_elsewhere(view, &entry.room));
             calls.add_command(call);
         }
         let answers = self.ask_all(&calls).await;
-        let read = |answer: Result<Value, Error>| {
-            let parts = reply::list(answer?).map_err(|strange| self.strange(&strange))?;
+        let read = |(answer, settle): (Result<Value, Error>, &&Settle)| {
+            let answer = answer?;
+            if reply::is_absent(&answer) {
+                return Ok(Answer::Absent);
+            }
+            let parts = reply::list(answer).map_err(|strange| self.strange(&strange))?;
             let word = reply::text(parts.first()).map_err(|strange| self.strange(&strange))?;
             if word == "OK" {
-                return Ok(Settlement::Done);
+                return Ok(Answer::Here(Settlement::Done));
             }
-            let epoch = reply::number(parts.get(1)).map_err(|strange| self.strange(&strange))?;
-            let epoch = Epoch(epoch);
+            let number = reply::number(parts.get(1)).map_err(|strange| self.strange(&strange))?;
+            if word == "MOVED" {
+                return Ok(Answer::Moved(number));
+            }
+            let epoch = Epoch(number);
             self.stale(epoch)?;
-            Ok(Settlement::Stale { epoch })
+            Ok(Answer::Here(match settle.entry.shard == self.id {
+                true => Settlement::Stale { epoch },
+                false => Settlement::Lost,
+            }))
         };
-        answers.into_iter().map(read).collect()
+        answers.into_iter().zip(settles).map(read).collect()
     }
 
     fn outcome(&self, answer: Value, apply: Apply) -> Result<Outcome, Strange> {
@@ -218,10 +244,10 @@ impl Shard {
 
     pub(super) async fn range(
         &self,
-        room: &RoomName,
+        (room, may_be_elsewhere): (&RoomName, &str),
         (after, up_to): (Position, ShardPosition),
         limit: usize,
-    ) -> Result<Range, Error> {
+    ) -> Result<Answer<Range>, Error> {
         let mut call = cmd("FCALL_RO");
         call.arg("vb1_range")
             .arg(3)
@@ -233,19 +259,15 @@ impl Shard {
             .arg(limit.min(ENTRIES_AT_ONCE))
             .arg(bounded(up_to.epoch.0))
             .arg(bounded(up_to.shard_seq.0));
+        call.arg(may_be_elsewhere);
         let answer = self.ask(&call).await?;
+        if reply::is_absent(&answer) {
+            return Ok(Answer::Absent);
+        }
         let read = reply::range(answer, after, (room, self.id));
         let (epoch, range) = read.map_err(|strange| self.strange(&strange))?;
         self.stale(epoch)?;
-        Ok(range)
-    }
-
-    pub(super) async fn room_top(&self, room: &RoomName) -> Result<Position, Error> {
-        let answer = self
-            .ask(cmd("HMGET").arg(self.keys.meta(room)).arg("e").arg("n"))
-            .await?;
-        self.top_of(answer)
-            .map_err(|strange| self.strange(&strange))
+        Ok(Answer::Here(range))
     }
 
     pub(super) async fn room_tops(&self, rooms: &[RoomName]) -> Result<Vec<Position>, Error> {
@@ -291,6 +313,25 @@ impl Shard {
     pub(super) fn strange(&self, strange: &Strange) -> Error {
         tracing::error!(shard = %self.id, error = %strange, "a shard's answer cannot be used");
         Error::Unavailable { shard: self.id }
+    }
+}
+
+/// What a shard says of a room that it may not have yet.
+#[derive(Debug)]
+pub(super) enum Answer<T> {
+    /// It has it.
+    Here(T),
+    /// It is to be fetched first.
+    Absent,
+    /// The shard knows a newer ring, of this fence.
+    Moved(u64),
+}
+
+/// What functions take for it.
+pub(super) fn may_be_elsewhere(view: &View, room: &RoomName) -> &'static str {
+    match view.was(room.as_str()) {
+        Some(_) => "1",
+        None => "",
     }
 }
 

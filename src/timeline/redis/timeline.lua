@@ -3,11 +3,14 @@
 --
 -- Keys of a shard share one hash tag, so that in a Redis Cluster they share a slot:
 --   {tag}:s           hash    the shard: e epoch, q last shard_seq, run its server's run id, name, end:E last shard_seq of
---                             epoch E, tl:P highest offset in partition P of topic `timeline` that was settled
+--                             epoch E, tl:P highest offset in partition P of topic `timeline` that was settled; fence the
+--                             newest change of the ring: callers who place rooms by an older one are refused
 --   {tag}:raise       string  who raises the epoch now
---   {tag}:m:ROOM      hash    the room: e, n its top; mv ring version since when it is elsewhere; p:SOURCE last offset
---                             applied; te, tn, tq, the latest that was trimmed; x newest record time. No TTL.
---   {tag}:t:ROOM      stream  entries, id EPOCH-SEQ, fields q shard_seq, s source, o offset, i id, a time, p payload
+--   {tag}:m:ROOM      hash    the room: e, n its top; mv ring version since when it is elsewhere; here that it came here
+--                             though it held nothing; p:SOURCE last offset applied; te, tn, tq, th, the latest that was
+--                             trimmed and the shard on which it was written; x newest record time. No TTL.
+--   {tag}:t:ROOM      stream  entries, id EPOCH-SEQ, fields q shard_seq, s source, o offset, i id, a time, p payload, and
+--                             h the shard on which it was written, if it came here from there
 --   {tag}:u:ROOM      hash    SOURCE:OFFSET -> entry id of what is not settled; such entries are never trimmed
 --   {tag}:d:ROOM:G    hash    event id -> EPOCH-SEQ@TIME, for one dedup window of record times; expires
 --
@@ -40,7 +43,7 @@ local function trim(keys, limits, newest)
     local epoch, seq = split(first[1])
     -- A raise may have left the mark further on: see `restore`.
     if tonumber(seq) > tonumber(redis.call('HGET', keys.meta, 'tn') or '0') then
-      redis.call('HSET', keys.meta, 'te', epoch, 'tn', seq, 'tq', field(first, 'q'))
+      redis.call('HSET', keys.meta, 'te', epoch, 'tn', seq, 'tq', field(first, 'q'), 'th', field(first, 'h') or '')
     end
     redis.call('XDEL', keys.stream, first[1])
     length = length - 1
@@ -59,16 +62,29 @@ local function original(keys, id, at, window)
   return false
 end
 
+-- Whether the caller places rooms by an older ring (MOVED), or the room is still where it was before (ABSENT).
+local function misplaced(meta, fence, known, may_be_elsewhere)
+  if fence and tonumber(known) < tonumber(fence) then return { 'MOVED', fence } end
+  if may_be_elsewhere ~= '1' then return false end
+  local room = redis.call('HMGET', meta, 'n', 'here', 'mv')
+  if room[3] or not (room[1] or room[2]) then return { 'ABSENT' } end
+  return false
+end
+
 -- KEYS: shard, meta, stream, open, dedup of this window, of the one before, of the one after
 -- ARGS: epoch, ring version, source, offset, prev or '', event id, record time, payload, channel, room,
---       entries_max, keep_min, ttl, window, how to publish: PUBLISH, or SPUBLISH in a Redis Cluster
+--       entries_max, keep_min, ttl, window, how to publish: PUBLISH, or SPUBLISH in a Redis Cluster; 1 if the room may
+--       be elsewhere
 local function apply(keys, args)
   local epoch, source, offset, prev, id = args[1], args[3], args[4], args[5], args[6]
   local at, payload = tonumber(args[7]), args[8]
   local meta, stream, open = keys[2], keys[3], keys[4]
   local room = redis.call('HMGET', meta, 'mv', 'n', 'p:' .. source, 'x')
   if room[1] and tonumber(args[2]) < tonumber(room[1]) then return { 'MOVED', room[1] } end
-  local now = redis.call('HGET', keys[1], 'e')
+  local shard = redis.call('HMGET', keys[1], 'e', 'fence')
+  local other = misplaced(meta, shard[2], args[2], args[16])
+  if other then return other end
+  local now = shard[1]
   if now ~= epoch then return { 'STALE', now or '0' } end
   local last = room[3]
   if last and tonumber(offset) <= tonumber(last) then
@@ -100,9 +116,12 @@ local function apply(keys, args)
   return { 'OK', place, tostring(shard_seq) }
 end
 
--- KEYS: shard, meta, stream, open. ARGS: the epoch in which the entry was seen here, source, offset, entries_max, keep_min, ttl, the partition
--- and offset of its record in topic `timeline`, or ''
+-- KEYS: shard, meta, stream, open. ARGS: the epoch in which the entry was seen here, source, offset, entries_max,
+-- keep_min, ttl, the partition and offset of its record in topic `timeline`, or '', ring version, 1 if the room may be
+-- elsewhere
 local function settled(keys, args)
+  local other = misplaced(keys[2], redis.call('HGET', keys[1], 'fence'), args[9], args[10])
+  if other then return other end
   -- In another epoch the entry may be lost: its record must not count as done, unless the shard still has it. To
   -- apply it again would give the same answer, and would not bring its epoch back.
   local now = redis.call('HGET', keys[1], 'e')
@@ -125,15 +144,19 @@ local function settled(keys, args)
   return { 'OK' }
 end
 
--- KEYS: shard, meta, stream. ARGS: after's epoch and seq, limit, up_to's epoch and shard_seq
--- Answers the shard's epoch, the room's top, the trim mark, the first entry's id, whether `after` is kept, the top not
+-- What was written on another shard was there before anything that was written here.
+-- KEYS: shard, meta, stream. ARGS: after's epoch and seq, limit, up_to's epoch and shard_seq, 1 if the room may be
+-- elsewhere. Answers the shard's epoch, the room's top, the trim mark, the first entry's id, whether `after` is kept, the top not
 -- after up_to, and the entries.
 local function range(keys, args)
   local stream = keys[3]
-  local meta = redis.call('HMGET', keys[2], 'e', 'n', 'te', 'tn', 'tq')
+  local other = misplaced(keys[2], false, 0, args[6])
+  if other then return other end
+  local meta = redis.call('HMGET', keys[2], 'e', 'n', 'te', 'tn', 'tq', 'th')
   local epoch = redis.call('HGET', keys[1], 'e') or '0'
   local up_epoch, up_seq = tonumber(args[4]), tonumber(args[5])
   local function is_beyond(entry)
+    if field(entry, 'h') then return false end
     local e = tonumber((split(entry[1])))
     if e ~= up_epoch then return e > up_epoch end
     return tonumber(field(entry, 'q')) > up_seq
@@ -178,7 +201,14 @@ local function range(keys, args)
     end
   end
   return { epoch, meta[1] or '', meta[2] or '', meta[3] or '', meta[4] or '', meta[5] or '',
-    first and first[1] or '', is_kept, last_id or '', more, entries }
+    first and first[1] or '', is_kept, last_id or '', more, meta[6] or '', entries }
+end
+
+-- False when the shard knows a newer ring than the caller.
+local function raise_fence(shard, fence)
+  local known = tonumber(redis.call('HGET', shard, 'fence') or '0')
+  if tonumber(fence) > known then redis.call('HSET', shard, 'fence', fence) end
+  return tonumber(fence) >= known
 end
 
 -- Where the shard stands, if its server is the process that it knows.
@@ -229,7 +259,7 @@ end
 
 -- Puts a settled entry back that the server does not have. In order of the room's places.
 -- KEYS: raise, meta, stream, open, dedup of its window. ARGS: token, ms, epoch, seq, shard_seq, source, offset, id, record time,
--- payload, entries_max, window
+-- payload, entries_max, window, the shard on which it was written, or '' for this one
 local function restore(keys, args)
   if redis.call('GET', keys[1]) ~= args[1] then return { 'LOST' } end
   redis.call('PEXPIRE', keys[1], args[2])
@@ -245,10 +275,14 @@ local function restore(keys, args)
     -- What is between is not here, so nothing before this one counts as kept.
     drop_settled(stream, keys[4])
     redis.call('HSET', meta, 'te', args[3], 'tn', string.format('%.0f', seq - 1), 'tq',
-      string.format('%.0f', math.max(tonumber(args[5]) - 1, 0)))
+      string.format('%.0f', math.max(tonumber(args[5]) - 1, 0)), 'th', args[13])
   end
   local newest = math.max(tonumber(args[9]), tonumber(room[3] or args[9]))
-  redis.call('XADD', stream, place, 'q', args[5], 's', source, 'o', args[7], 'i', args[8], 'a', args[9], 'p', args[10])
+  local entry = { 'q', args[5], 's', source, 'o', args[7], 'i', args[8], 'a', args[9], 'p', args[10] }
+  if args[13] ~= '' then
+    entry[13], entry[14] = 'h', args[13]
+  end
+  redis.call('XADD', stream, place, unpack(entry))
   redis.call('HSET', meta, 'e', args[3], 'n', args[4], 'x', string.format('%.0f', newest))
   local limits = { entries_max = tonumber(args[11]), keep_min = tonumber(args[11]), ttl = 0 }
   trim({ meta = meta, stream = stream, open = keys[4] }, limits, newest)
@@ -263,25 +297,26 @@ local function restore_top(keys, args)
   local top = tonumber(redis.call('HGET', keys[2], 'n') or '0')
   if tonumber(args[4]) > top then
     drop_settled(keys[3], keys[4])
-    redis.call('HSET', keys[2], 'e', args[3], 'n', args[4], 'te', args[3], 'tn', args[4], 'tq', '')
+    redis.call('HSET', keys[2], 'e', args[3], 'n', args[4], 'te', args[3], 'tn', args[4], 'tq', '', 'th', '')
   end
   return { 'OK' }
 end
 
--- Begins the next epoch. KEYS: shard, raise. ARGS: token, run id, name, the highest epoch that was heard of, then pairs of
--- an epoch and the last shard_seq that was put back of it
+-- Begins the next epoch. KEYS: shard, raise. ARGS: token, run id, name, the highest epoch that was heard of, ring version,
+-- then pairs of an epoch and the last shard_seq that was put back of it
 local function raise_end(keys, args)
   if redis.call('GET', keys[2]) ~= args[1] then return { 'LOST' } end
   local shard = redis.call('HMGET', keys[1], 'e', 'q')
   local highest = math.max(tonumber(shard[1] or '0'), tonumber(args[4]))
   if shard[1] then redis.call('HSET', keys[1], 'end:' .. shard[1], shard[2] or '0') end
-  for i = 5, #args, 2 do
+  for i = 6, #args, 2 do
     local known = tonumber(redis.call('HGET', keys[1], 'end:' .. args[i]) or '0')
     if tonumber(args[i + 1]) > known then redis.call('HSET', keys[1], 'end:' .. args[i], args[i + 1]) end
     highest = math.max(highest, tonumber(args[i]))
   end
   local epoch = string.format('%.0f', highest + 1)
   redis.call('HSET', keys[1], 'e', epoch, 'q', '0', 'run', args[2], 'name', args[3])
+  raise_fence(keys[1], args[5])
   redis.call('DEL', keys[2])
   return { 'OK', epoch }
 end
