@@ -199,11 +199,11 @@ impl Bus {
 }
 
 impl Port {
-    /// Hears a room from now on; counted, so as many unsubscribes are needed to end it.
+    /// Hears a room from now on, where it is now; counted, so as many unsubscribes are needed to end it.
     pub fn subscribe(&self, room: &RoomName) {
         match self {
             Self::Memory(port) => port.subscribe(room),
-            Self::Redis(port) => port.subscribe(room),
+            Self::Redis(port) => port.subscribe_on(port.shard_of(room), room),
         }
     }
 
@@ -211,7 +211,23 @@ impl Port {
     pub fn unsubscribe(&self, room: &RoomName) {
         match self {
             Self::Memory(port) => port.unsubscribe(room),
-            Self::Redis(port) => port.unsubscribe(room),
+            Self::Redis(port) => port.unsubscribe_on(port.shard_of(room), room),
+        }
+    }
+
+    /// The same for what one shard publishes of a room, which may be on its way to another.
+    pub fn subscribe_on(&self, shard: ShardId, room: &RoomName) {
+        match self {
+            Self::Memory(port) => port.subscribe(room),
+            Self::Redis(port) => port.subscribe_on(shard, room),
+        }
+    }
+
+    /// Takes one such subscription back.
+    pub fn unsubscribe_on(&self, shard: ShardId, room: &RoomName) {
+        match self {
+            Self::Memory(port) => port.unsubscribe(room),
+            Self::Redis(port) => port.unsubscribe_on(shard, room),
         }
     }
 

@@ -25,6 +25,7 @@ pub mod effects;
 pub mod emitter;
 pub mod fanout;
 pub mod history;
+pub mod moving;
 pub mod presence;
 pub mod publish;
 pub mod pump;
@@ -44,6 +45,7 @@ mod route;
 mod settle;
 mod topics;
 mod turn;
+mod waits;
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ pub(super) struct Settled {
     pub(super) done: Vec<(Ticket, ShardPosition)>,
     /// The shard's epoch, when it is another than that of the entries: they may be lost there.
     pub(super) raised: Option<Epoch>,
+    /// What the shard has lost, or another one had before the room moved.
+    pub(super) lost: Vec<Ticket>,
 }
 
 /// Tells a shard of a batch until it has answered for each.
@@ -47,6 +49,7 @@ pub(super) async fn settle(timeline: Timeline, shard: ShardId, mut batch: Vec<Ac
         shard,
         done: Vec::with_capacity(batch.len()),
         raised: None,
+        lost: Vec::new(),
     };
     let mut backoff = Backoff::default();
     while !batch.is_empty() {
@@ -60,7 +63,11 @@ pub(super) async fn settle(timeline: Timeline, shard: ShardId, mut batch: Vec<Ac
                         .done
                         .push((acked.ticket, acked.settle.entry.shard_position()));
                 }
-                Ok(Settlement::Stale { epoch }) => settled.raised = settled.raised.max(Some(epoch)),
+                Ok(Settlement::Stale { epoch }) => {
+                    settled.raised = settled.raised.max(Some(epoch));
+                    settled.lost.push(acked.ticket);
+                }
+                Ok(Settlement::Lost) => settled.lost.push(acked.ticket),
                 Err(error) => {
                     tracing::debug!(%error, "an entry could not be marked as settled; trying again");
                     again.push(acked);

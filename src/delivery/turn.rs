@@ -20,6 +20,7 @@ use super::progress::{Progress, Slot, Ticket};
 use super::pump::{Options, Parts, Settled as Places};
 use super::route::{Fault, Route, route};
 use super::settle::{Acked, Settled, acked, settle};
+use super::waits::{maybe, poll};
 use crate::eventlog::{Assignment, Committing, Consumer, Error, Polled, Record, Revocation};
 use crate::events::Vocabulary;
 use crate::timeline::Timeline;
@@ -371,9 +372,16 @@ impl Turn {
             *top = at.max(*top);
             self.finish(ticket);
         }
-        // Those that are not done keep their places open until the partitions are read again.
         if let Some(epoch) = settled.raised {
             self.raised(shard, epoch).await?;
+        }
+        for ticket in settled.lost {
+            // The shard where its room is now need not begin an epoch because of it.
+            if self.progress.is_current(ticket) {
+                let low = self.progress.low(ticket.slot);
+                self.go_back(ticket.slot, low).await?;
+            }
+            self.finish(ticket);
         }
         self.settle(shard);
         Ok(())
@@ -471,26 +479,6 @@ impl Turn {
             Err(error) => tracing::warn!(%error, "a commit failed; the next one repeats it"),
         }
         Ok(())
-    }
-}
-
-/// Polls, not before a time if there is one.
-async fn poll(
-    consumer: &mut Consumer,
-    after: Option<Instant>,
-    max: usize,
-) -> Result<Polled, Error> {
-    if let Some(after) = after {
-        tokio::time::sleep_until(after).await;
-    }
-    consumer.poll(max).await
-}
-
-/// Waits for a future if there is one; gives nothing at once if there is none.
-async fn maybe<F: Future + Unpin>(future: Option<&mut F>) -> Option<F::Output> {
-    match future {
-        Some(future) => Some(future.await),
-        None => None,
     }
 }
 

@@ -97,7 +97,9 @@ async fn try_join(
         return Err(refused);
     }
     // Everything sent to the session waits for this, its pings too.
-    let missed = context.history.missed(&room, after, attached.at);
+    let missed = context
+        .history
+        .missed(&room, after, (attached.shard, attached.at));
     let missed = tokio::time::timeout(MISSED_WITHIN, missed)
         .await
         .unwrap_or_else(|_| {

@@ -29,7 +29,7 @@ use crate::placement::Ring;
 use crate::types::{Kind, NodeId, ShardId, Timestamp};
 use lease::Lease;
 
-pub use self::redis::LIBRARY;
+pub use self::redis::{LIBRARY, living};
 pub use lease::Times;
 pub use report::{NodeReport, Report, ShardReport};
 
@@ -47,6 +47,9 @@ pub struct Member {
     pub version: String,
     /// When it started.
     pub started: Timestamp,
+    /// The shards that its configuration names; none in a node from before it said so.
+    #[serde(default)]
+    pub shards: Vec<String>,
     /// How busy it is.
     pub load: Load,
 }
@@ -164,6 +167,8 @@ const REMEMBERED: Duration = Duration::from_secs(20);
 
 /// The duty of forgetting nodes that were swept.
 pub const DUTY_NODES: &str = "nodes";
+/// The duty of bringing rooms to their places after a change of the ring.
+pub const DUTY_RING: &str = "ring";
 
 /// The duty of keeping a shard's presence.
 #[must_use]
@@ -296,6 +301,14 @@ impl Membership {
 impl Shared {
     fn me(&self) -> Member {
         lock(&self.0.me).clone()
+    }
+
+    fn ring(&self) -> report::RingReport {
+        let view = self.0.shards.rings().view();
+        report::RingReport {
+            version: view.plan.version,
+            moving: view.plan.before.is_some(),
+        }
     }
 
     fn holds_lease(&self) -> bool {

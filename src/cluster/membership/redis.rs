@@ -78,6 +78,16 @@ pub(super) async fn members(shards: &Shards) -> Result<(i64, Vec<Row>, String), 
     Ok((now, rows, shards.run_id(FIRST).await?))
 }
 
+/// Who lives now, as the first shard says; for a process that does not join.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn living(shards: &Shards) -> Result<Vec<Member>, Error> {
+    let (_, rows, _) = members(shards).await?;
+    let live = rows.into_iter().filter_map(|row| row.live);
+    Ok(live.map(|live| live.member).collect())
+}
+
 /// Nothing is left of this one.
 pub(super) async fn forget(shards: &Shards, node: &NodeId, boot: &str) -> Result<(), Error> {
     let mut call = cmd("HDEL");

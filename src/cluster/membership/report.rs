@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{DUTY_NODES, Live, Load, Membership, duty_presence, lock};
+use super::{DUTY_NODES, DUTY_RING, Live, Load, Membership, duty_presence, lock};
 use crate::cluster::nodes::Tag;
 use crate::types::{NodeId, ShardId, Timestamp};
 
@@ -22,8 +22,21 @@ pub struct Report {
     pub gone: Vec<NodeId>,
     /// The shards; none where there is one node.
     pub shards: Vec<ShardReport>,
+    /// By what the shards share the rooms; nothing where there is one node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingReport>,
     /// Who does what is done once.
     pub duties: BTreeMap<String, Option<NodeId>>,
+}
+
+/// The ring of the shards.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RingReport {
+    /// Rises with every change of it.
+    pub version: u64,
+    /// Whether rooms may still be where they were before the last change.
+    pub moving: bool,
 }
 
 /// One node.
@@ -74,7 +87,9 @@ impl Membership {
             Self::Shared(shared) => lock(&shared.0.reached).clone(),
         };
         let numbers = (0..u16::try_from(shards.len()).unwrap_or(u16::MAX)).map(ShardId);
-        let duties = numbers.map(duty_presence).chain([DUTY_NODES.to_owned()]);
+        let duties = numbers
+            .map(duty_presence)
+            .chain([DUTY_NODES, DUTY_RING].map(str::to_owned));
         let is_alone = matches!(self, Self::Alone(_));
         let node = |live: &Live| NodeReport {
             id: live.member.id.clone(),
@@ -94,6 +109,10 @@ impl Membership {
             duties: duties
                 .map(|duty| (duty.clone(), self.duty_of(&duty)))
                 .collect(),
+            ring: match self {
+                Self::Alone(_) => None,
+                Self::Shared(shared) => Some(shared.ring()),
+            },
             shards,
         }
     }

@@ -142,7 +142,7 @@ impl Bus {
 
     pub(super) fn publish_ephemeral(&self, event: &Ephemeral) -> usize {
         let inner = &self.0.inner;
-        let shard = inner.shards.shard_of(event.room.as_str());
+        let shard = inner.shards.heard_at(event.room.as_str());
         let Some(lane) = inner.lane(shard) else {
             return 1;
         };
@@ -154,7 +154,7 @@ impl Bus {
 
     pub(super) fn publish_here(&self, event: &Arc<Ephemeral>) -> usize {
         let inner = &self.0.inner;
-        let lane = inner.lane(inner.shards.shard_of(event.room.as_str()));
+        let lane = inner.lane(inner.shards.heard_at(event.room.as_str()));
         lane.map_or(0, |lane| lane.here(event))
     }
 
@@ -198,10 +198,6 @@ impl Inner {
             .or_else(|| self.lanes.last())
     }
 
-    fn lane_of(&self, room: &RoomName) -> Option<&Lane> {
-        self.lane(self.shards.shard_of(room.as_str()))
-    }
-
     /// The channels of a shard that are not rooms'.
     fn channels_of(&self, index: usize) -> Vec<String> {
         let channels = &self.lanes[index].channels;
@@ -242,14 +238,18 @@ pub struct Port {
 }
 
 impl Port {
-    pub(super) fn subscribe(&self, room: &RoomName) {
-        if let Some(lane) = self.inner.lane_of(room) {
+    pub(super) fn shard_of(&self, room: &RoomName) -> ShardId {
+        self.inner.shards.shard_of_room(room.as_str())
+    }
+
+    pub(super) fn subscribe_on(&self, shard: ShardId, room: &RoomName) {
+        if let Some(lane) = self.inner.lane(shard) {
             lane.subscribe(&self.worker, room);
         }
     }
 
-    pub(super) fn unsubscribe(&self, room: &RoomName) {
-        if let Some(lane) = self.inner.lane_of(room) {
+    pub(super) fn unsubscribe_on(&self, shard: ShardId, room: &RoomName) {
+        if let Some(lane) = self.inner.lane(shard) {
             lane.unsubscribe(self.worker.id, room);
         }
     }

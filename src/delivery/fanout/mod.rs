@@ -19,11 +19,12 @@ mod control;
 mod repair;
 mod rooms;
 mod show;
+mod switch;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -40,6 +41,8 @@ pub use control::{Duties, is_of_token, token_room, user_room};
 
 /// A socket is in the room from `at` on; what it is sent waits until `hold` is released.
 pub struct Attached {
+    /// The shard on which the room is heard.
+    pub shard: ShardId,
     /// The worker's place in the shard's stream at that moment.
     pub at: ShardPosition,
     /// Keeps live events behind what the socket missed.
@@ -58,7 +61,15 @@ pub struct Fanout {
     hub: Rc<Hub>,
     port: Port,
     vocabulary: Vocabulary,
-    subscribed: RefCell<HashSet<RoomName>>,
+    /// Rooms that are heard, and on which shards.
+    subscribed: RefCell<HashMap<RoomName, Vec<ShardId>>>,
+    /// The ring by which they are.
+    ring_version: Cell<u64>,
+    is_switching: Cell<bool>,
+    /// Rooms that were heard from a shard on which they are not by the ring that is known here.
+    early: RefCell<HashMap<RoomName, Instant>>,
+    /// Ticks that mark the end of an old shard's stream.
+    passing: RefCell<HashMap<u64, oneshot::Sender<()>>>,
     waiting: RefCell<HashMap<u64, Waiting>>,
     next_token: Cell<u64>,
     positions: RefCell<Vector>,
@@ -95,6 +106,10 @@ impl Fanout {
             port,
             vocabulary,
             subscribed: RefCell::default(),
+            ring_version: Cell::new(timeline.ring_version()),
+            is_switching: Cell::new(false),
+            early: RefCell::default(),
+            passing: RefCell::default(),
             waiting: RefCell::default(),
             next_token: Cell::new(0),
             positions: RefCell::default(),
@@ -116,6 +131,8 @@ impl Fanout {
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut check = tokio::time::interval(CHECK_EVERY);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ring = tokio::time::interval(switch::LOOK_EVERY);
+        ring.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut in_turn = 0;
         loop {
             tokio::select! {
@@ -128,6 +145,7 @@ impl Fanout {
                 },
                 _ = sweep.tick() => self.unsubscribe_empty(),
                 // In one process nothing is lost without a word.
+                _ = ring.tick(), if self.timeline.publishes() => self.follow_ring(),
                 _ = check.tick(), if self.timeline.publishes() => self.begin_check(),
             }
             if in_turn == DELIVERIES_PER_TURN {
@@ -139,6 +157,7 @@ impl Fanout {
         }
         // Repairs that wait for a tick end.
         self.asked.take();
+        self.passing.take();
     }
 
     fn begin_check(&self) {
@@ -175,17 +194,13 @@ impl Fanout {
     /// Adds a socket to a room without a timeline, at no particular place: it gets what is published
     /// after this.
     pub fn listen(&self, socket: &Socket, room: &RoomName) {
-        if self.subscribed.borrow_mut().insert(room.clone()) {
-            self.port.subscribe(room);
-        }
+        self.hear(room);
         socket.join(room);
     }
 
     fn ask(&self, waiting: Waiting, shard: ShardId) {
         let token = self.token();
-        if self.subscribed.borrow_mut().insert(waiting.room.clone()) {
-            self.port.subscribe(&waiting.room);
-        }
+        self.hear(&waiting.room);
         self.waiting.borrow_mut().insert(token, waiting);
         self.port.tick(shard, token);
     }
@@ -235,6 +250,11 @@ impl Fanout {
             Delivery::Ephemeral(event) => self.ephemeral(&event),
             Delivery::Tick { shard, at, token } => {
                 self.advance(shard, at);
+                if let Some(passed) = self.passing.borrow_mut().remove(&token) {
+                    // Nobody waits any more when it took too long; it is asked for again.
+                    let _is_awaited = passed.send(()).is_ok();
+                    return;
+                }
                 // After a repair the worker may be further than the tick.
                 self.ticked(token, (shard, self.position(shard)));
             }
@@ -247,6 +267,12 @@ impl Fanout {
         let Some(waiting) = self.waiting.borrow_mut().remove(&token) else {
             return;
         };
+        let heard_on = self.tracks.borrow().get(&waiting.room).map(|t| t.shard);
+        if let Some(other) = heard_on.filter(|heard_on| *heard_on != shard) {
+            // The room moved, or is about to: its members are in the stream of the shard on which it is heard.
+            self.ask(waiting, other);
+            return;
+        }
         let is_given_up = waiting
             .reply
             .as_ref()
@@ -260,6 +286,9 @@ impl Fanout {
             });
             track.joined(waiting.socket.id(), at);
             drop(tracks);
+            if self.timeline.shard_of(&waiting.room) != shard {
+                self.came_to(self.timeline.shard_of(&waiting.room), &waiting.room);
+            }
             if is_new && self.timeline.publishes() {
                 self.unknown.borrow_mut().insert(waiting.room.clone());
                 self.find_starts();
@@ -276,7 +305,7 @@ impl Fanout {
         let hold = waiting.socket.hold();
         waiting.socket.join(&waiting.room);
         // Nobody waits any more when the socket ended meanwhile; the hold ends with the value.
-        drop(reply.send(Attached { at, hold }));
+        drop(reply.send(Attached { shard, at, hold }));
     }
 
     fn unsubscribe_empty(&self) {
@@ -286,11 +315,13 @@ impl Fanout {
             reply.is_none_or(|reply| !reply.is_closed())
         });
         let awaited: HashSet<&RoomName> = waiting.values().map(|waiting| &waiting.room).collect();
-        self.subscribed.borrow_mut().retain(|room| {
+        self.subscribed.borrow_mut().retain(|room, heard| {
             let is_needed =
                 self.hub.room(NAMESPACE, room.as_str()).is_some() || awaited.contains(room);
             if !is_needed {
-                self.port.unsubscribe(room);
+                for shard in heard {
+                    self.port.unsubscribe_on(*shard, room);
+                }
                 self.tracks.borrow_mut().remove(room);
             }
             is_needed

@@ -35,6 +35,10 @@ pub(super) struct Repair {
     is_placed: bool,
     /// Something was lost after that.
     again: bool,
+    /// Rooms come over to this shard: what it brings waits for them.
+    pub(super) is_switching: bool,
+    /// Somebody repairs.
+    is_begun: bool,
 }
 
 /// Deliveries of one shard held during a repair; beyond them they are dropped and repaired again.
@@ -49,14 +53,17 @@ const READS: usize = 16;
 const TOPS: usize = 500;
 /// How long a tick may take before it is asked again.
 const TICK_WITHIN: Duration = Duration::from_secs(10);
+/// How often a repair looks whether rooms have come over.
+const SWITCHED: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A room that is to be read.
-struct Job {
-    room: RoomName,
-    base: ShardPosition,
-    last: Option<Position>,
+pub(super) struct Job {
+    pub(super) room: RoomName,
+    shard: ShardId,
+    pub(super) base: ShardPosition,
+    pub(super) last: Option<Position>,
     /// From where to compare with what was shown, when the order was lost.
     before_shown: Option<Seq>,
 }
@@ -104,7 +111,8 @@ impl Fanout {
     /// Entries of this shard may be missing from here on.
     pub(super) fn interrupted(&self, shard: ShardId) {
         if let Some(repair) = self.repairs.borrow_mut().get_mut(&shard) {
-            // The tick of a repair that waits for one comes behind this.
+            // The tick of a repair that waits for one comes behind this, and so does a repair that has not
+            // begun.
             repair.again |= repair.is_placed;
             return;
         }
@@ -113,10 +121,25 @@ impl Fanout {
             .borrow()
             .values()
             .any(|track| track.shard == shard);
-        let Some(me) = self.me.upgrade().filter(|_| has_rooms) else {
+        if has_rooms {
+            self.begin_repair(shard);
+        }
+    }
+
+    /// Repairs a shard, unless somebody does.
+    pub(super) fn begin_repair(&self, shard: ShardId) {
+        let Some(me) = self.me.upgrade() else {
             return;
         };
-        self.repairs.borrow_mut().insert(shard, Repair::default());
+        {
+            let mut repairs = self.repairs.borrow_mut();
+            let repair = repairs.entry(shard).or_default();
+            if repair.is_begun {
+                repair.again = true;
+                return;
+            }
+            repair.is_begun = true;
+        }
         // Ends with the repair, or with the worker.
         drop(tokio::task::spawn_local(
             async move { me.repair(shard).await },
@@ -126,6 +149,9 @@ impl Fanout {
     async fn repair(&self, shard: ShardId) {
         let mut pause = FIRST_PAUSE;
         loop {
+            while self.is_switching_to(shard) {
+                tokio::time::sleep(SWITCHED).await;
+            }
             self.with_repair(shard, |repair| {
                 (repair.is_placed, repair.again) = (false, false)
             });
@@ -149,6 +175,13 @@ impl Fanout {
                 }
             }
         }
+    }
+
+    fn is_switching_to(&self, shard: ShardId) -> bool {
+        let repairs = self.repairs.borrow();
+        repairs
+            .get(&shard)
+            .is_some_and(|repair| repair.is_switching)
     }
 
     /// Where the shard stands, in its place in the stream. `None` when the stream is over.
@@ -257,7 +290,7 @@ impl Fanout {
                 tokio::task::yield_now().await;
             }
             let room = entry.room.clone();
-            if !self.entry(&publication(&entry)) {
+            if !self.show_next(&publication(&entry)) {
                 self.reload(&room, at);
             }
         }
@@ -272,7 +305,7 @@ impl Fanout {
                 let Some(repair) = repairs.get_mut(&shard) else {
                     return true;
                 };
-                if repair.again {
+                if repair.again || repair.is_switching {
                     return false;
                 }
                 let delivery = repair.held.pop_front();
@@ -375,9 +408,10 @@ impl Fanout {
     }
 }
 
-fn job(room: &RoomName, track: &Track) -> Job {
+pub(super) fn job(room: &RoomName, track: &Track) -> Job {
     Job {
         room: room.clone(),
+        shard: track.shard,
         base: track.base(),
         last: track.last(),
         before_shown: track.before_shown(),
@@ -385,11 +419,13 @@ fn job(room: &RoomName, track: &Track) -> Job {
 }
 
 /// The room's top at the place from which the worker hears it; `None` when that is not known any more.
-async fn start(timeline: &Timeline, job: &Job) -> Result<Option<Position>, Error> {
+pub(super) async fn start(timeline: &Timeline, job: &Job) -> Result<Option<Position>, Error> {
     let range = timeline
-        .range(&job.room, Position::default(), job.base, 0)
+        .range_on(&job.room, Position::default(), (job.shard, job.base), 0)
         .await?;
-    let trimmed = range.trimmed.and_then(|trimmed| trimmed.shard);
+    // What was written on another shard was here before anything else.
+    let trimmed = range.trimmed.filter(|trimmed| trimmed.home == job.shard);
+    let trimmed = trimmed.and_then(|trimmed| trimmed.shard);
     let is_kept = trimmed.is_none_or(|trimmed| trimmed <= job.base);
     Ok(is_kept.then_some(range.top))
 }
@@ -413,6 +449,7 @@ async fn found(timeline: &Timeline, job: &Job, at: ShardPosition) -> Result<Foun
             None => return Ok(found(None, None)),
         },
     };
+    let at = (job.shard, at);
     let mut entries = after(timeline, (&job.room, from), at).await?;
     if entries.is_none() {
         // Perhaps only the epoch is another one: compare with what was shown, by `seq` alone.
@@ -427,11 +464,11 @@ async fn found(timeline: &Timeline, job: &Job, at: ShardPosition) -> Result<Foun
 async fn after(
     timeline: &Timeline,
     (room, mut from): (&RoomName, Position),
-    at: ShardPosition,
+    at: (ShardId, ShardPosition),
 ) -> Result<Option<Vec<Arc<Entry>>>, Error> {
     let mut all: Vec<Arc<Entry>> = Vec::new();
     loop {
-        let range = timeline.range(room, from, at, PAGE).await?;
+        let range = timeline.range_on(room, from, at, PAGE).await?;
         if !range.complete || all.len() > READ_MAX {
             return Ok(None);
         }

@@ -14,6 +14,17 @@ impl Fanout {
     /// Shows an entry if it is next in its room. False when something before it is missing; then it was
     /// not shown.
     pub(super) fn entry(&self, publication: &Publication) -> bool {
+        let heard_on = self.tracks.borrow().get(&publication.room).map(|t| t.shard);
+        if heard_on.is_some_and(|shard| shard != publication.shard) {
+            // It is read again when the room has come over.
+            self.came_to(publication.shard, &publication.room);
+            return true;
+        }
+        self.show_next(publication)
+    }
+
+    /// The same for an entry that was read, wherever it was written.
+    pub(super) fn show_next(&self, publication: &Publication) -> bool {
         let place = (publication.position, publication.at);
         let verdict = match self.tracks.borrow_mut().get_mut(&publication.room) {
             Some(track) => track.judge(place, &publication.id),

@@ -19,7 +19,9 @@ use crate::archive::{self, Archive, Row};
 use crate::events::{Envelope, ViewError, Vocabulary, view};
 use crate::store::Store;
 use crate::timeline::{self, Timeline};
-use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardPosition, ShardSeq};
+use crate::types::{
+    Code, Epoch, Position, Problem, RoomName, Seq, ShardId, ShardPosition, ShardSeq,
+};
 
 pub use pages::Page;
 pub use recent::Recent;
@@ -92,7 +94,6 @@ const NOWHERE: Position = Position {
 
 struct Item {
     position: Position,
-    shard: ShardPosition,
     payload: Payload,
 }
 
@@ -117,10 +118,6 @@ impl From<Arc<timeline::Entry>> for Item {
                 epoch: entry.epoch,
                 seq: entry.seq,
             },
-            shard: ShardPosition {
-                epoch: entry.epoch,
-                shard_seq: entry.shard_seq,
-            },
             payload: Payload::Entry(entry),
         }
     }
@@ -130,7 +127,6 @@ impl From<Row> for Item {
     fn from(row: Row) -> Self {
         Self {
             position: row.position,
-            shard: row.shard,
             payload: Payload::Row(row),
         }
     }
@@ -157,12 +153,12 @@ impl History {
         &self,
         room: &RoomName,
         after: Option<Position>,
-        up_to: ShardPosition,
+        up_to: (ShardId, ShardPosition),
     ) -> Result<Missed, Problem> {
         let start = after.unwrap_or(NOWHERE);
         let range = self
             .timeline
-            .range(room, start, up_to, PAGE_MAX)
+            .range_on(room, start, up_to, PAGE_MAX)
             .await
             .map_err(|e| down(&e))?;
         let top = self.known(room, range.top);
@@ -182,7 +178,8 @@ impl History {
         let items = if range.complete {
             range.entries.into_iter().map(Item::from).collect()
         } else {
-            self.after(room, after, up_to, PAGE_MAX).await?
+            self.after(room, after, (up_to, range.top), PAGE_MAX)
+                .await?
         };
         // Nothing at all is a hole too, when the room went on.
         let is_consecutive = follows(after, &items) && (!items.is_empty() || after.seq >= top.seq);
@@ -236,7 +233,7 @@ impl History {
         &self,
         room: &RoomName,
         after: Position,
-        up_to: ShardPosition,
+        (up_to, top): ((ShardId, ShardPosition), Position),
         limit: usize,
     ) -> Result<Vec<Item>, Problem> {
         let rows = self
@@ -245,13 +242,14 @@ impl History {
             .await
             .map_err(|e| away(&e))?;
         let mut items: Vec<Item> = rows.into_iter().map(Item::from).collect();
-        items.retain(|item| item.shard <= up_to);
+        // By its place in the room: an event that was written on another shard has no place on this one.
+        items.retain(|item| item.position <= top);
         if items.len() < limit {
             // The archive follows the timeline by moments; what it does not have yet is there.
             let last = items.last().map_or(after, |item| item.position);
             let range = self
                 .timeline
-                .range(room, last, up_to, limit - items.len())
+                .range_on(room, last, up_to, limit - items.len())
                 .await;
             items.extend(
                 range
@@ -386,7 +384,6 @@ mod tests {
                 epoch: Epoch(1),
                 seq: Seq(seq),
             },
-            shard: ShardPosition::default(),
             payload: Payload::Row(Row {
                 room: RoomName::parse("r").unwrap(),
                 position: Position::default(),

@@ -343,6 +343,7 @@ impl History {
         let top = top.map_err(|error| away(&error))?.unwrap_or_default();
         let trimmed = Trimmed {
             position: top,
+            home: self.timeline.shard_of(room),
             shard: None,
         };
         let range = Range {

@@ -225,7 +225,10 @@ async fn a_place_of_an_epoch_that_ended_is_good_while_it_is_kept() {
         (at(3), Ok(1)),
         (at(4), Err("epoch_changed")),
     ] {
-        let missed = scene.history.missed(&room(), Some(after), now).await;
+        let missed = scene
+            .history
+            .missed(&room(), Some(after), (ShardId(0), now))
+            .await;
         let missed = missed.unwrap();
         let found = missed.reason.map_or(Ok(missed.events.len()), Err);
         assert_eq!(found, expected, "{after}");
