@@ -257,6 +257,12 @@ impl Backends {
                     TaskKind::Raiser,
                     guarded(drain.clone(), |stop| raiser.run(stop)),
                 );
+                tasks.spawn(TaskKind::Ring, servers.shards.clone().keep_plan());
+                let mover = servers.mover.clone();
+                tasks.spawn(
+                    TaskKind::Ring,
+                    guarded(drain.clone(), |stop| mover.run(stop)),
+                );
                 tasks.spawn(TaskKind::Sweeper, servers.keeper.clone().run());
                 let (membership, leave) = (self.membership.clone(), servers.leave.clone());
                 // Its lease outlasts what it has to hand over.
@@ -379,6 +385,7 @@ pub(super) fn member(id: NodeId) -> Member {
         address: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: std::time::SystemTime::now().into(),
+        shards: Vec::new(),
         load: Load::default(),
     }
 }

@@ -12,6 +12,7 @@ pub mod library;
 pub mod log;
 mod operations;
 mod page;
+pub mod ring;
 mod servers;
 mod wiring;
 

@@ -21,12 +21,14 @@ use crate::config::{self, Config, SaslMechanism};
 use crate::delivery::TIMELINE_TOPIC;
 use crate::delivery::crowd::Crowds;
 use crate::delivery::history::{self, History};
+use crate::delivery::moving::Mover;
 use crate::delivery::publish::Publisher;
 use crate::delivery::raise::Raiser;
 use crate::directory::Directory;
 use crate::eventlog::{self, EventLog, TopicSpec, dead_letter_topic};
 use crate::events::{Catalogue, Vocabulary};
 use crate::limits::{self, Limits};
+use crate::placement::Rings;
 use crate::store::Store;
 use crate::telemetry::process;
 use crate::timeline::{Timeline, redis as timelines};
@@ -37,6 +39,8 @@ pub(super) struct Servers {
     database: postgres::Database,
     pub(super) raiser: Raiser,
     pub(super) keeper: Keeper,
+    pub(super) shards: Shards,
+    pub(super) mover: Mover,
     /// Told when the lease may be given back.
     pub(super) leave: Arc<Notify>,
 }
@@ -69,8 +73,9 @@ impl Backends {
             keeper,
         } = Opened::open(config, &node).await?;
         let archive = Archive::postgres(&database);
-        let (timeline, raiser) = timelines(config, specs, (&log, &archive)).await?;
-        let timeline = Timeline::Redis(timeline);
+        let rings = shards.rings().clone();
+        let (rooms, raiser) = timelines(config, (specs, rings), (&log, &archive)).await?;
+        let timeline = Timeline::Redis(rooms.clone());
         let bus = Bus::redis(bus::Options {
             shards: shards.clone(),
             node: node.clone(),
@@ -96,7 +101,8 @@ impl Backends {
             bus.clone(),
             backends::account_options(config),
         );
-        let limits = shared_limits(config, shards);
+        let limits = shared_limits(config, shards.clone());
+        let mover = mover(&shards, rooms, &membership);
         Ok(Self {
             membership,
             store,
@@ -119,6 +125,8 @@ impl Backends {
                 database,
                 raiser,
                 keeper,
+                shards: shards.clone(),
+                mover,
                 leave: Arc::default(),
             })),
             archiving: backends::archiving(config),
@@ -148,6 +156,9 @@ impl Opened {
             cache::shared::LIBRARY,
         ];
         let shards = Shards::new(&specs, &libraries).context("redis.shards")?;
+        if !shards.look_for_plan().await? {
+            tracing::warn!("the cluster has not agreed on a ring: its shards do not answer yet");
+        }
         let options = postgres_options(&config.postgres);
         let database = postgres::Database::open(&options)
             .await
@@ -185,6 +196,7 @@ async fn join(
 ) -> anyhow::Result<Membership> {
     let member = Member {
         address: Some(address),
+        shards: shards.configured().into_keys().collect(),
         ..backends::member(node.clone())
     };
     let busy = Busy::default();
@@ -195,6 +207,14 @@ async fn join(
     Membership::join(shards.clone(), member, Times::default(), load)
         .await
         .context("the cluster cannot be joined")
+}
+
+fn mover(shards: &Shards, timeline: timelines::Timeline, membership: &Membership) -> Mover {
+    Mover {
+        shards: shards.clone(),
+        timeline,
+        membership: membership.clone(),
+    }
 }
 
 /// How busy this process is.
@@ -217,7 +237,7 @@ impl Busy {
 /// Timelines on the shards, and who puts back what a shard lost.
 async fn timelines(
     config: &Config,
-    specs: Vec<ShardOptions>,
+    (specs, rings): (Vec<ShardOptions>, Rings),
     (log, archive): (&EventLog, &Archive),
 ) -> anyhow::Result<(timelines::Timeline, Raiser)> {
     let limits = backends::timeline_limits(config);
@@ -225,6 +245,7 @@ async fn timelines(
         limits,
         is_raised: true,
         replicas: config.redis.replicas,
+        rings: Some(rings),
     };
     let timeline = timelines::Timeline::open(specs, options).await?;
     let raiser = Raiser {

@@ -10,6 +10,7 @@ mod failure;
 mod flags;
 mod health;
 pub mod load;
+mod ring;
 mod serve;
 mod token;
 
@@ -55,6 +56,9 @@ enum Command {
     /// List, put back or drop the records that could never be applied.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Show which shards share the rooms, or change it.
+    #[command(subcommand)]
+    Ring(ring::Command),
     /// Put a server under load and check what it delivers.
     Load(load::Args),
 }
@@ -76,6 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::Token(args) => print(&format!("{}\n", token::run(args)?)),
         Command::Health(args) => print(&runtime()?.block_on(health::run(args))?),
         Command::DeadLetters(command) => print(&runtime()?.block_on(dead_letters::run(command))?),
+        Command::Ring(command) => print(&runtime()?.block_on(ring::run(command))?),
         Command::Load(args) => Ok(load::run(args)?),
     }
 }

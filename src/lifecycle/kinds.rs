@@ -76,6 +76,8 @@ kinds! {
     Archiver = "archiver", Wait, ShutDown;
     /// Puts back what a shard lost.
     Raiser = "raiser", Wait, ShutDown;
+    /// Follows the ring of the shards, and brings rooms to their places.
+    Ring = "ring", Abort, ShutDown;
     /// Keeps the node's lease and looks who lives.
     Membership = "membership", Wait, ShutDown;
     /// Tells who came and went.

@@ -181,6 +181,10 @@ table! {
     BUS_GAPS: Counter = "vestibule_bus_gaps_total", "gaps";
     /// Sockets closed because events of a room could not be completed.
     BUS_RELOADS: Counter = "vestibule_bus_reloads_total", "sockets";
+    /// 1 while the ring has changed and rooms may still be at their old places.
+    RING_MOVING: Gauge = "vestibule_ring_moving", "1";
+    /// Rooms that this node has brought to their places on a changed ring, though nobody asked for them.
+    RING_MOVED_ROOMS: Counter = "vestibule_ring_moved_rooms_total", "rooms";
     /// Times a worker was told that entries of a shard may be missing, by why.
     BUS_INTERRUPTIONS: Counter<Interruption> =
         "vestibule_bus_interruptions_total", "interruptions";
