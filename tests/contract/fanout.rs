@@ -10,15 +10,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use vestibule::backend::redis::{Options, ShardOptions};
+use vestibule::backend::redis::{Options, ShardOptions, Shards};
 use vestibule::cluster::bus::{Bus, Delivery};
+use vestibule::cluster::redis as bus;
 use vestibule::delivery::fanout::Fanout;
 use vestibule::events::Vocabulary;
+use vestibule::placement::Plan;
 use vestibule::protocol::frame::Part;
 use vestibule::rooms::{self, Link, NamespaceId, Outbox};
 use vestibule::server::{self, Client, Handshake, Io, Local, Mailboxes, Server, Socket};
 use vestibule::timeline::{Apply, Outcome, Source, Timeline, redis};
-use vestibule::types::{CloseReason, EventId, RoomName, ShardId, Timestamp};
+use vestibule::types::{CloseReason, EventId, NodeId, RoomName, ShardId, Timestamp};
 
 use crate::bus::{node, room};
 use crate::servers::redis::Redis;
@@ -176,14 +178,13 @@ fn name(n: u64) -> RoomName {
     room(&format!("conversation:{n}"))
 }
 
-/// Gives the message its place; answers on which shard.
-async fn send(timeline: &Timeline, n: u64) -> ShardId {
+fn message(timeline: &Timeline, n: u64) -> Apply {
     let room = name(n * 7 % ROOMS);
     let shard = timeline.shard_of(&room);
     let payload = format!(
         r#"{{"id":"e{n}","type":"MESSAGE_SENT","userId":"ann","conversationId":"1","timestamp":"2026-01-31T12:00:00.000Z","data":{{"content":"<{n}>"}}}}"#
     );
-    let apply = Apply {
+    Apply {
         room,
         epoch: timeline.epoch(shard),
         ring_version: 1,
@@ -197,8 +198,13 @@ async fn send(timeline: &Timeline, n: u64) -> ShardId {
         id: EventId::parse(&format!("e{n}")).unwrap(),
         at: Timestamp::from_millis(1_000),
         payload: Bytes::from(payload),
-    };
-    let outcome = timeline.apply(apply).await.unwrap();
+    }
+}
+
+/// Gives the message its place; answers on which shard.
+async fn send(timeline: &Timeline, n: u64) -> ShardId {
+    let shard = timeline.shard_of(&name(n * 7 % ROOMS));
+    let outcome = timeline.apply(message(timeline, n)).await.unwrap();
     assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
     shard
 }
@@ -259,6 +265,92 @@ async fn every_worker_shows_everything_once_and_in_order_whatever_breaks() {
             let of_shard = |n: &u64| timeline.shard_of(&name(n * 7 % ROOMS)) == *shard;
             let seen: Vec<u64> = seen.iter().copied().filter(of_shard).collect();
             assert_eq!(seen, *sent, "shard {shard}");
+        }
+    }
+}
+
+/// A node's part of it, all by one ring.
+async fn on_ring(shards: &[ShardOptions], name: &str) -> (Shards, Timeline, Bus) {
+    let all = Shards::new(shards, &[]).unwrap();
+    let options = redis::Options {
+        rings: Some(all.rings().clone()),
+        ..redis::Options::default()
+    };
+    let timeline = redis::Timeline::open(shards.to_vec(), options).await;
+    let bus = Bus::redis(bus::Options {
+        shards: all.clone(),
+        node: NodeId::parse(name).unwrap(),
+    });
+    (all, Timeline::Redis(timeline.unwrap()), bus)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_a_room_that_moves_are_shown_everything_once_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = [(); 3].map(|()| Redis::start(folder.path()));
+    let shard = |(n, server): (usize, &Redis)| ShardOptions {
+        name: format!("shard-{n}"),
+        weight: 1,
+        server: Options::new(server.url()),
+    };
+    let shards: Vec<ShardOptions> = servers.iter().enumerate().map(shard).collect();
+    let (ring, timeline, one) = on_ring(&shards, "one").await;
+    let (other_ring, other_timeline, two) = on_ring(&shards, "two").await;
+    let two_shards = [("shard-0".to_owned(), 1), ("shard-1".to_owned(), 1)];
+    let first = Plan::first(two_shards.into());
+    ring.put_plan(first.clone()).await.unwrap();
+    assert!(other_ring.look_for_plan().await.unwrap());
+    let workers = [
+        Worker::start(&one, &timeline, None).await,
+        Worker::start(&one, &timeline, Some(Duration::from_millis(150))).await,
+        Worker::start(&two, &other_timeline, None).await,
+    ];
+    for n in 0..ENTRIES {
+        if n == ENTRIES / 4 {
+            // The other node hears from the new shard before it knows why.
+            ring.put_plan(first.change(ring.configured()).unwrap())
+                .await
+                .unwrap();
+        }
+        if n == ENTRIES / 2 {
+            assert!(other_ring.look_for_plan().await.unwrap());
+        }
+        if n % (ENTRIES / CUTS) == ENTRIES / CUTS / 2 {
+            for server in &servers {
+                cut(server).await;
+            }
+        }
+        send_by_ring(&timeline, n).await;
+    }
+    let moved = (0..ROOMS).filter(|n| timeline.shard_of(&name(*n)) == ShardId(2));
+    assert!(moved.count() > 0, "rooms have moved");
+    let all = usize::try_from(ENTRIES).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while workers.iter().any(|worker| worker.count() < all) && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // What would come twice has come by then.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for worker in workers {
+        let (seen, closed) = worker.end();
+        assert_eq!(closed, None);
+        for room in 0..ROOMS {
+            let in_room = |n: &u64| n * 7 % ROOMS == room;
+            let seen: Vec<u64> = seen.iter().copied().filter(in_room).collect();
+            let sent: Vec<u64> = (0..ENTRIES).filter(in_room).collect();
+            assert_eq!(seen, sent, "room {room}");
+        }
+    }
+}
+
+/// Sends again while the ring changes, as a pump does.
+async fn send_by_ring(timeline: &Timeline, n: u64) {
+    loop {
+        let apply = message(timeline, n);
+        match timeline.apply(apply).await {
+            Ok(Outcome::Applied { .. }) => return,
+            Ok(Outcome::Moved { .. } | Outcome::Stale { .. }) | Err(_) => {}
+            Ok(other) => panic!("{n}: {other:?}"),
         }
     }
 }

@@ -16,6 +16,7 @@ mod fanout;
 mod kafka;
 mod limits;
 mod membership;
+mod moves;
 mod outage;
 mod owners;
 mod postgres;

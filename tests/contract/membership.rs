@@ -28,6 +28,7 @@ pub(crate) fn member(id: &str, boot: &str) -> Member {
         address: Some(([127, 0, 0, 1], 7_000).into()),
         version: "1".to_owned(),
         started: Timestamp::from_millis(5),
+        shards: Vec::new(),
         load: Load::default(),
     }
 }

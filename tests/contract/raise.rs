@@ -71,6 +71,7 @@ impl Station {
             limits: Limits::default(),
             is_raised: true,
             replicas,
+            rings: None,
         };
         let shards = Shards::open(vec![shard], kept).await.unwrap();
         let raiser = Raiser {
@@ -278,6 +279,7 @@ async fn what_is_not_settled_outlives_a_hole_before_what_is() {
         limits: Limits::default(),
         is_raised: true,
         replicas: 0,
+        rings: None,
     };
     let shards = Shards::open(vec![shard], kept).await.unwrap();
     let raise = shards.begin_raise(ShardId(0)).await.unwrap().unwrap();

@@ -124,6 +124,22 @@ impl Cluster {
         self.folder.join("data")
     }
 
+    /// Starts another shard and tells each node of it, one after the other. It is not on the ring yet.
+    pub fn add_shard(&mut self) {
+        let shard = Redis::start(&self.folder);
+        let named = self.named.iter_mut().find(|(key, _)| key == "redis.shards");
+        let (_, urls) = named.expect("its shards are a list");
+        urls.push_str(&format!(",shard-{}={}", self.shards.len(), shard.url()));
+        let urls = urls.clone();
+        self.shards.push(shard);
+        for node in &mut self.nodes {
+            node.set("redis.shards", &urls);
+            node.end();
+            node.launch();
+            node.wait();
+        }
+    }
+
     /// Another node, which the balancer does not know.
     #[must_use]
     pub fn another(&self) -> Node {

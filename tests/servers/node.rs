@@ -1,6 +1,7 @@
 //! A node of Vestibule: the built program on ports that it keeps over restarts.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::haproxy::Backend;
 use super::process::Process;
@@ -56,15 +57,27 @@ impl Node {
         }
     }
 
+    /// What it is told at its next start.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// A command of its program with its settings.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments);
+        for (key, value) in &self.settings {
+            command.env(variable(key), value);
+        }
+        command
+    }
+
     /// Starts its process.
     pub fn launch(&mut self) {
-        let variable = |(key, value): &(String, String)| {
-            format!(
-                "VESTIBULE__{}={value}",
-                key.to_uppercase().replace('.', "__")
-            )
-        };
-        let variables: Vec<String> = self.settings.iter().map(variable).collect();
+        let setting = |(key, value): &(String, String)| format!("{}={value}", variable(key));
+        let variables: Vec<String> = self.settings.iter().map(setting).collect();
         let program = self.program.display().to_string();
         let mut command = vec!["env"];
         command.extend(variables.iter().map(String::as_str));
@@ -130,4 +143,8 @@ impl Node {
             process.end();
         }
     }
+}
+
+fn variable(key: &str) -> String {
+    format!("VESTIBULE__{}", key.to_uppercase().replace('.', "__"))
 }

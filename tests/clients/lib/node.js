@@ -64,10 +64,17 @@ export async function rest(path, { user, rooms, method = "GET", json, body, head
   const all = { ...headers };
   if (user) all.authorization = `Bearer ${await token(user, rooms)}`;
   if (json !== undefined) all["content-type"] = "application/json";
-  const response = await fetch(url + path, {
-    method,
-    headers: all,
-    body: json !== undefined ? JSON.stringify(json) : body,
+  const ask = () =>
+    fetch(url + path, {
+      method,
+      headers: all,
+      body: json !== undefined ? JSON.stringify(json) : body,
+    });
+  const response = await ask().catch((error) => {
+    // A kept connection may end in the moment in which it is used again, after a refused body for one.
+    // Browsers ask again when nothing can be changed by that; this fetch does not.
+    if (method !== "GET") throw error;
+    return ask();
   });
   const type = response.headers.get("content-type") ?? "";
   const text = await response.text();

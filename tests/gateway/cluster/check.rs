@@ -48,6 +48,8 @@ pub(super) enum Fault {
     KillPostgres(Duration),
     /// Killed, and started again at once.
     KillNode(usize),
+    /// All shards that the nodes know share the rooms from now on.
+    ChangeRing,
 }
 
 impl Fault {
@@ -80,6 +82,14 @@ impl Fault {
                 node.kill();
                 node.launch();
                 node.wait();
+            }
+            Self::ChangeRing => {
+                let mut apply = cluster.nodes[0].command(&["ring", "apply", "--wait"]);
+                let output = apply.output().unwrap();
+                let text = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success(), "{output:?}");
+                assert!(text.contains("every room is at its place"), "{text}");
+                println!("{text}");
             }
         }
     }

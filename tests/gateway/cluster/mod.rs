@@ -77,6 +77,52 @@ async fn three_nodes_are_one_server() {
     });
 }
 
+/// A shard is added while clients go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_is_added_under_load() {
+    let _place = place().await;
+    let folder = tempfile::tempdir().unwrap();
+    let load = Load {
+        senders: 40,
+        rooms: 20,
+        seconds: 14,
+        rate: 80,
+        kills: 0,
+    };
+    tokio::task::block_in_place(|| {
+        let mut cluster = start(&folder);
+        let ring = |cluster: &Cluster, action: &str| {
+            let output = cluster.nodes[0].command(&["ring", action]).output();
+            let output = output.unwrap();
+            let text = [output.stdout, output.stderr].concat();
+            (
+                output.status.success(),
+                String::from_utf8_lossy(&text).into_owned(),
+            )
+        };
+        let (is_done, text) = ring(&cluster, "apply");
+        assert!(
+            !is_done && text.contains("these shards with these weights already"),
+            "{text}"
+        );
+        cluster.add_shard();
+        let (is_done, text) = ring(&cluster, "show");
+        assert!(
+            is_done && text.contains("shard-2  not on the ring"),
+            "{text}"
+        );
+        check::run(&mut cluster, &load, &[(4, Fault::ChangeRing)]);
+        let (_, text) = ring(&cluster, "show");
+        assert!(text.contains("shard-2  weight 1  33.3 %"), "{text}");
+        let kept = cluster.shards[2].ask(&["KEYS", "{vb2}:t:*"]);
+        assert!(
+            kept.is_some_and(|keys| !keys.trim().is_empty()),
+            "rooms have moved"
+        );
+        check::is_drained(&cluster, Duration::from_secs(30));
+    });
+}
+
 /// As many as the machine sustains beside all the servers.
 const LONG: Load = Load {
     senders: 200,
