@@ -7,12 +7,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::backoff::Backoff;
 use super::progress::Ticket;
 use super::{TIMELINE_TOPIC, meter};
 use crate::cluster::bus::{Bus, Publication};
 use crate::eventlog::{Append, Error, EventLog, Record};
+use crate::telemetry::labels::Stage;
 use crate::timeline::{Apply, Entry, Outcome, Source, Timeline};
 use crate::types::{Epoch, EventId, RoomName, ShardId};
 
@@ -37,6 +39,8 @@ pub(super) struct Work {
     pub(super) prev: Option<u64>,
     /// Whether that was looked up.
     pub(super) is_chained: bool,
+    /// When the pump had it.
+    pub(super) since: Instant,
 }
 
 /// What became of it.
@@ -92,7 +96,9 @@ impl Reach {
         while !works.is_empty() {
             let epoch = applied.epoch;
             let calls = works.iter().map(|work| self.call(work, epoch)).collect();
+            let sent = Instant::now();
             let outcomes = self.timeline.apply_all(shard, calls).await;
+            meter::stage(Stage::Applied, sent.elapsed());
             let mut again = Vec::new();
             // Rooms of which a record has to be sent again: those behind it come after it.
             let mut behind: HashSet<(RoomName, Source)> = HashSet::new();

@@ -195,9 +195,7 @@ impl Archiver {
         for record in &records {
             consumer.store(&record.topic, record.partition, record.offset + 1);
         }
-        if let Some(newest) = records.last() {
-            meter::archived(newest.at);
-        }
+        meter::archived(records.iter().map(|record| record.at));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Telling a shard which of its entries are durable in topic `timeline`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::backoff::Backoff;
 use super::progress::Ticket;
@@ -12,6 +13,8 @@ use crate::types::{Epoch, ShardId, ShardPosition};
 pub(super) struct Acked {
     pub(super) ticket: Ticket,
     pub(super) settle: Settle,
+    /// When the entry was in its place.
+    pub(super) since: Instant,
 }
 
 /// Waits until an entry's record is durable.
@@ -20,6 +23,7 @@ pub(super) async fn acked(
     (entry, seen_in): (Arc<Entry>, Epoch),
     append: Append,
 ) -> Result<Acked, Error> {
+    let since = Instant::now();
     let at = append.await?;
     let record = Some((at.partition, at.offset));
     Ok(Acked {
@@ -29,14 +33,15 @@ pub(super) async fn acked(
             seen_in,
             record,
         },
+        since,
     })
 }
 
 /// A batch that was told.
 pub(super) struct Settled {
     pub(super) shard: ShardId,
-    /// What is done, and the furthest place of it.
-    pub(super) done: Vec<(Ticket, ShardPosition)>,
+    /// What is done, its place, and since when it was there.
+    pub(super) done: Vec<(Ticket, ShardPosition, Instant)>,
     /// The shard's epoch, when it is another than that of the entries: they may be lost there.
     pub(super) raised: Option<Epoch>,
     /// What the shard has lost, or another one had before the room moved.
@@ -59,9 +64,8 @@ pub(super) async fn settle(timeline: Timeline, shard: ShardId, mut batch: Vec<Ac
         for (acked, answer) in batch.into_iter().zip(answers) {
             match answer {
                 Ok(Settlement::Done) => {
-                    settled
-                        .done
-                        .push((acked.ticket, acked.settle.entry.shard_position()));
+                    let at = acked.settle.entry.shard_position();
+                    settled.done.push((acked.ticket, at, acked.since));
                 }
                 Ok(Settlement::Stale { epoch }) => {
                     settled.raised = settled.raised.max(Some(epoch));

@@ -16,6 +16,7 @@ use super::backoff::Backoff;
 use super::bury::bury;
 use super::chain::Chain;
 use super::lanes::Lane;
+use super::meter;
 use super::progress::{Progress, Slot, Ticket};
 use super::pump::{Options, Parts, Settled as Places};
 use super::route::{Fault, Route, route};
@@ -23,6 +24,7 @@ use super::settle::{Acked, Settled, acked, settle};
 use super::waits::{maybe, poll};
 use crate::eventlog::{Assignment, Committing, Consumer, Error, Polled, Record, Revocation};
 use crate::events::Vocabulary;
+use crate::telemetry::labels::Stage;
 use crate::timeline::Timeline;
 use crate::types::{Epoch, NodeId, ShardId, ShardPosition};
 
@@ -65,8 +67,9 @@ pub(super) struct Turn {
     places: Places,
     commit_due: Pin<Box<Sleep>>,
     gating: Doing<(Offsets, bool)>,
-    /// What the commit under way commits.
+    /// What the commit under way commits, and when it began.
     offsets: Offsets,
+    gated_at: Instant,
     committing: Option<Committing>,
     /// Held until what was done of these partitions is committed.
     revoked: Vec<Revocation>,
@@ -106,6 +109,7 @@ impl Turn {
             commit_due: Box::pin(tokio::time::sleep(options.commit_every)),
             gating: Doing::new(),
             offsets: Offsets::new(),
+            gated_at: Instant::now(),
             committing: None,
             revoked: Vec::new(),
             is_draining: false,
@@ -230,6 +234,7 @@ impl Turn {
     fn take(&mut self, record: Record) {
         let ticket = self.progress.begin(&record);
         self.bytes += ticket.bytes;
+        meter::fetched(record.at);
         match route(&self.vocabulary.current(), &record) {
             Route::Timeline { room, id } => self.dispatch(Work {
                 ticket,
@@ -238,6 +243,7 @@ impl Turn {
                 id,
                 prev: None,
                 is_chained: false,
+                since: std::time::Instant::now(),
             }),
             Route::Members(event) => {
                 self.reach.bus.publish_ephemeral(event);
@@ -271,6 +277,7 @@ impl Turn {
                 let place = (work.ticket.slot, work.ticket.offset);
                 work.prev = self.chain.advance(&work.room, place, &self.progress);
                 work.is_chained = true;
+                meter::stage(Stage::Queued, work.since.elapsed());
             }
             batch.push(work);
         }
@@ -367,10 +374,11 @@ impl Turn {
         let lane = self.lanes.entry(shard).or_default();
         lane.is_settling = false;
         lane.is_ungated |= !settled.done.is_empty();
-        for (ticket, at) in settled.done {
+        for (ticket, at, since) in settled.done {
             let top: &mut ShardPosition = self.places.shards.entry(shard.0).or_default();
             *top = at.max(*top);
             self.finish(ticket);
+            meter::stage(Stage::Settled, since.elapsed());
         }
         if let Some(epoch) = settled.raised {
             self.raised(shard, epoch).await?;
@@ -428,6 +436,7 @@ impl Turn {
 
     /// Asks whether replicas have what was settled, and then commits it.
     fn gate(&mut self) {
+        self.gated_at = Instant::now();
         let offsets = self.progress.changed();
         let lanes = self.lanes.iter_mut().filter(|(_, lane)| lane.is_ungated);
         let shards: Vec<ShardId> = lanes.map(|(shard, _)| *shard).collect();
@@ -474,7 +483,12 @@ impl Turn {
         self.revoked.clear();
         let offsets = std::mem::take(&mut self.offsets);
         match outcome {
-            Ok(()) => self.progress.committed(&offsets),
+            Ok(()) => {
+                if !offsets.is_empty() {
+                    meter::stage(Stage::Committed, self.gated_at.elapsed());
+                }
+                self.progress.committed(&offsets);
+            }
             Err(error) if !error.retry() => return Err(error),
             Err(error) => tracing::warn!(%error, "a commit failed; the next one repeats it"),
         }

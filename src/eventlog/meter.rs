@@ -1,8 +1,12 @@
 //! What the log tells about itself.
 
+use std::time::Duration;
+
+use super::Patience;
 use super::groups::Lag;
 use super::queue::Pending;
 use super::topics::{TopicIndex, Topics};
+use crate::telemetry::labels::AppendLane;
 use crate::telemetry::{Count, metrics};
 
 /// Counts what became durable. The series of each topic is kept: finding it takes a lock.
@@ -13,7 +17,7 @@ pub(super) struct Durable {
 
 impl Durable {
     pub(super) fn note(&mut self, pending: &Pending, topics: &Topics) {
-        metrics::EVENTLOG_APPEND_TIME.record(pending.since.elapsed());
+        appended(pending.patience, pending.since.elapsed());
         self.topic(pending.topic, topics).add(1);
     }
 
@@ -24,6 +28,15 @@ impl Durable {
         self.topics[index]
             .get_or_insert_with(|| metrics::EVENTLOG_APPENDED.of([&topics.name(index)]))
     }
+}
+
+/// How long an append took to be durable.
+pub(super) fn appended(patience: Patience, took: Duration) {
+    let lane = match patience {
+        Patience::Refuse => AppendLane::Ordinary,
+        Patience::Persist => AppendLane::Patient,
+    };
+    metrics::EVENTLOG_APPEND_TIME.of(lane).record(took);
 }
 
 /// An append that was refused, at once or because its write failed.

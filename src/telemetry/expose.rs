@@ -77,15 +77,16 @@ pub async fn upkeep() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::labels::Transport;
+    use crate::telemetry::labels::{AppendLane, Transport};
 
     #[test]
     fn values_appear_under_their_labels() {
         metrics::CONNECTIONS_OPENED.of(Transport::Websocket).add(3);
-        metrics::EVENTLOG_APPEND_TIME.record(Duration::from_millis(2));
+        let append = metrics::EVENTLOG_APPEND_TIME.of(AppendLane::Ordinary);
+        append.record(Duration::from_millis(2));
         let page = render();
         assert!(page.contains("vestibule_connections_opened_total{transport=\"websocket\"} "));
-        let bucket = "vestibule_eventlog_append_seconds_bucket{le=\"0.0025\"} ";
+        let bucket = "vestibule_eventlog_append_seconds_bucket{lane=\"ordinary\",le=\"0.0025\"} ";
         let counted = page
             .lines()
             .find_map(|line| line.strip_prefix(bucket))

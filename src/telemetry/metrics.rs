@@ -8,10 +8,10 @@
 use super::family::{Count, Counter, Gauge, Histogram, Kind, LabelInfo, Level, Open, Sampled};
 use super::family::{Series, Values};
 use super::labels::{
-    Applied, Attempt, AuthFailure, Emitted, EngineIoError, Hop, Interruption, LoginOutcome, Method,
-    Packet, Refused, Route,
+    AppendLane, Applied, Attempt, AuthFailure, Emitted, EngineIoError, Hop, Interruption,
+    LoginOutcome, Method, Packet, Refused, Route,
 };
-use super::labels::{Status, Transport, Unsealed};
+use super::labels::{Stage, Status, Transport, Unsealed};
 use crate::types::{CloseReason, Code};
 
 const EVENT: LabelInfo = LabelInfo {
@@ -215,8 +215,8 @@ table! {
     EVENTLOG_REFUSED: Counter = "vestibule_eventlog_refused_total", "records";
     /// Records deleted because they were old.
     EVENTLOG_DELETED: Counter = "vestibule_eventlog_deleted_total", "records";
-    /// From an append to its durability; of a batch, its slowest.
-    EVENTLOG_APPEND_TIME: Histogram = "vestibule_eventlog_append_seconds", "seconds";
+    /// From an append to its durability, by how it waits; of a batch, its slowest.
+    EVENTLOG_APPEND_TIME: Histogram<AppendLane> = "vestibule_eventlog_append_seconds", "seconds";
     /// Records appended but not durable yet.
     EVENTLOG_INFLIGHT: Gauge = "vestibule_eventlog_inflight_records", "records";
     /// Records a consumer group has not settled yet.
@@ -229,6 +229,10 @@ table! {
     DELIVERY_RETRIES: Counter = "vestibule_delivery_retries_total", "calls";
     /// From an event's append to its publication on the bus.
     DELIVERY_TIME: Histogram = "vestibule_delivery_seconds", "seconds";
+    /// The same, part by part. Clocks of log, archive and nodes count where a part spans two of them.
+    DELIVERY_STAGE_TIME: Histogram<Stage> = "vestibule_delivery_stage_seconds", "seconds";
+    /// From an event's own time to the outboxes of a worker's members; once for each worker that has any.
+    DELIVERY_SHOWN_TIME: Histogram = "vestibule_delivery_shown_seconds", "seconds";
     /// Records put aside because they could not be applied, by the topic they came from.
     DELIVERY_DEAD_LETTERS: Open<1, Count> =
         "vestibule_delivery_dead_letters_total", "records", &[TOPIC];

@@ -3,12 +3,13 @@
 use super::rooms::Verdict;
 use super::{Fanout, NAMESPACE};
 use crate::cluster::bus::{Ephemeral, Publication};
+use crate::delivery::meter;
 use crate::events::{Envelope, view};
 use crate::protocol::frame::Frame;
 use crate::protocol::socketio::encode;
 use crate::rooms::{Broadcast, Reach};
 use crate::telemetry::metrics;
-use crate::types::{CloseReason, RoomName, ShardPosition, SocketId};
+use crate::types::{CloseReason, RoomName, ShardPosition, SocketId, Timestamp};
 
 impl Fanout {
     /// Shows an entry if it is next in its room. False when something before it is missing; then it was
@@ -54,7 +55,7 @@ impl Fanout {
         if self.hub.room(NAMESPACE, room.as_str()).is_none() {
             return;
         }
-        if let Some(frame) = self.frame(publication) {
+        if let Some((frame, happened)) = self.frame(publication) {
             self.hub.broadcast(&Broadcast {
                 reach: Reach {
                     namespace: NAMESPACE,
@@ -64,6 +65,7 @@ impl Fanout {
                 frame,
                 is_volatile: false,
             });
+            meter::shown(happened);
         }
     }
 
@@ -72,7 +74,7 @@ impl Fanout {
         if newcomers.is_empty() {
             return;
         }
-        let Some(frame) = self.frame(publication) else {
+        let Some((frame, _)) = self.frame(publication) else {
             return;
         };
         for id in newcomers {
@@ -90,15 +92,22 @@ impl Fanout {
             .map_or_else(Vec::new, |track| track.newcomers().to_vec())
     }
 
-    fn frame(&self, publication: &Publication) -> Option<Frame> {
+    /// What members get, and when it happened.
+    fn frame(&self, publication: &Publication) -> Option<(Frame, Timestamp)> {
         let shown = Envelope::parse(&publication.payload)
             .map_err(|error| error.to_string())
             .and_then(|envelope| {
-                view(&self.vocabulary.current(), &envelope, publication.position)
-                    .map_err(|e| e.to_string())
+                let place = publication.position;
+                let shown = view(&self.vocabulary.current(), &envelope, place);
+                shown
+                    .map(|shown| (shown, envelope.timestamp))
+                    .map_err(|error| error.to_string())
             });
         match shown {
-            Ok(shown) => Some(encode::event("/", None, &shown.event, &shown.json, &[])),
+            Ok((shown, happened)) => {
+                let frame = encode::event("/", None, &shown.event, &shown.json, &[]);
+                Some((frame, happened))
+            }
             // The pump checked it before it was ordered; history shows it all the same.
             Err(error) => {
                 tracing::error!(id = %publication.id, %error, "an event cannot be shown");

@@ -22,7 +22,6 @@ use super::flight::{Flight, Pending};
 use super::names::Topic;
 use super::{Append, Appended, Error, Options, Patience, Request, meter};
 use crate::backend::kafka;
-use crate::telemetry::metrics;
 use crate::types::Timestamp;
 
 type Client = BaseProducer<Context>;
@@ -219,7 +218,7 @@ impl Lane {
                 state.progress = Instant::now();
                 state.is_stalled = false;
                 if let Some(pending) = state.flight.remove(ticket) {
-                    metrics::EVENTLOG_APPEND_TIME.record(pending.since.elapsed());
+                    meter::appended(self.patience, pending.since.elapsed());
                     pending.topic.appended.add(1);
                     pending.answer(Ok(appended));
                 }

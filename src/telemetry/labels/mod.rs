@@ -126,10 +126,12 @@ macro_rules! label {
     };
 }
 
-// After the macro, which it uses.
+// After the macro, which they use.
 mod nodes;
+mod path;
 
 pub use nodes::{Emitted, Hop, Unsealed};
+pub use path::{AppendLane, Stage};
 
 label! {
     /// How a session's packets travel.
