@@ -66,9 +66,9 @@ struct Mix {
     /// Messages sent in a second, meanwhile.
     #[arg(long, default_value_t = 10.0)]
     sent: f64,
-    /// The server's operations listener, to read what its caches answered.
+    /// The operations listener of each node, to read what its caches answered; may be given several times.
     #[arg(long)]
-    operations: Option<String>,
+    operations: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -129,7 +129,7 @@ struct Common {
     /// Token that every socket sends; other users of this machine can see it, unlike a file.
     #[arg(long, global = true, conflicts_with = "token_file", value_parser = secret)]
     token: Option<Secret<String>>,
-    /// File with that token.
+    /// File with that token, or with several, one in each line: sockets use them in turn.
     #[arg(long, global = true)]
     token_file: Option<PathBuf>,
     /// Process of the server, for CPU and memory; may be given several times.
@@ -286,10 +286,10 @@ fn scenario(scene: Scene) -> (Sockets, Scenario) {
 }
 
 fn target(common: Common) -> Result<Target, anyhow::Error> {
-    let token = match (common.token, &common.token_file) {
-        (Some(token), _) => Some(token),
-        (None, Some(file)) => Some(Secret::new(read_token(file)?)),
-        (None, None) => None,
+    let tokens = match (common.token, &common.token_file) {
+        (Some(token), _) => vec![token],
+        (None, Some(file)) => read_tokens(file)?,
+        (None, None) => Vec::new(),
     };
     Ok(Target {
         url: common.url,
@@ -298,7 +298,7 @@ fn target(common: Common) -> Result<Target, anyhow::Error> {
             Words::Relay => Dialect::Relay,
             Words::Vestibule => Dialect::Vestibule,
         },
-        token,
+        tokens,
         opening_max: common.opening,
         pids: common.pids,
     })
@@ -308,10 +308,11 @@ fn secret(text: &str) -> Result<Secret<String>, Infallible> {
     Ok(Secret::new(text.to_owned()))
 }
 
-fn read_token(file: &Path) -> Result<String, anyhow::Error> {
+fn read_tokens(file: &Path) -> Result<Vec<Secret<String>>, anyhow::Error> {
     let text = fs::read_to_string(file)
         .with_context(|| format!("the token file {} cannot be read", file.display()))?;
-    Ok(text.trim().to_owned())
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(lines.map(|line| Secret::new(line.to_owned())).collect())
 }
 
 #[cfg(test)]
@@ -369,7 +370,7 @@ mod tests {
     #[test]
     fn a_token_is_not_shown() {
         let plan = parse("idle --token hunter2").unwrap();
-        assert_eq!(plan.target.token.as_ref().unwrap().reveal(), "hunter2");
+        assert_eq!(plan.target.tokens[0].reveal(), "hunter2");
         assert!(!format!("{plan:?}").contains("hunter2"));
     }
 

@@ -16,11 +16,14 @@ pub enum Dialect {
     Vestibule,
 }
 
+/// What a session's id calls its node.
+pub(super) type Node = [u8; 4];
+
 /// A packet from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Packet<'a> {
-    /// Engine.IO is open.
-    Open,
+    /// Engine.IO is open; the session, as text.
+    Open(&'a [u8]),
     /// A heartbeat; the answer carries the same data.
     Ping(&'a [u8]),
     /// The namespace is joined.
@@ -52,7 +55,7 @@ impl<'a> Packet<'a> {
                     arguments: &rest[digits..],
                 })
             }
-            [b'0', ..] => Self::Open,
+            [b'0', session @ ..] => Self::Open(session),
             [b'2', data @ ..] => Self::Ping(data),
             [b'4', b'0', ..] => Self::Connected,
             [b'4', b'4', why @ ..] => Self::Refused(why),
@@ -110,6 +113,16 @@ impl Dialect {
         format!(r#"42{id}["echo","{content}"]"#)
     }
 
+    /// Which node a session is on, where its id says so: a letter for the worker, then four for the node.
+    pub(super) fn node(self, session: &[u8]) -> Option<Node> {
+        if self != Self::Vestibule {
+            return None;
+        }
+        let key = br#""sid":""#;
+        let at = memchr::memmem::find(session, key)? + key.len() + 1;
+        session.get(at..at + 4)?.try_into().ok()
+    }
+
     /// True if the server acknowledges what is published.
     pub(super) fn acknowledges(self) -> bool {
         self == Self::Vestibule
@@ -144,7 +157,7 @@ mod tests {
     #[test]
     fn packets_are_known_by_their_first_bytes() {
         for (text, packet) in [
-            ("0{\"sid\":\"x\"}", Packet::Open),
+            ("0{\"sid\":\"x\"}", Packet::Open(b"{\"sid\":\"x\"}")),
             ("2", Packet::Ping(b"")),
             ("2probe", Packet::Ping(b"probe")),
             ("40{\"sid\":\"x\"}", Packet::Connected),

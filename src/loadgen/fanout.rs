@@ -5,11 +5,11 @@
 //! acknowledged it, if it does that). In an open loop the publishers take turns; an event's time is
 //! when it was due, so a generator that comes late makes its server look slower, never faster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::check::{Checker, Seen};
-use super::dialect::{Dialect, outcome};
+use super::dialect::{Dialect, Node, outcome};
 use super::flight::Flights;
 use super::latency::Latencies;
 use super::plan::{Pace, Plan};
@@ -30,7 +30,11 @@ pub(super) struct Fanout {
     pub(super) measured: Range<u64>,
     pub(super) is_running: bool,
     pub(super) checker: Checker,
+    /// Where each socket's session is, if that is known.
+    nodes: Vec<Option<Node>>,
     pub(super) deliveries: Latencies,
+    /// Those to members on another node than the publisher.
+    pub(super) elsewhere: Latencies,
     pub(super) acks: Latencies,
     /// How late the open loop's events were sent.
     pub(super) lag: Latencies,
@@ -80,7 +84,9 @@ impl Fanout {
             measured: 0..0,
             is_running: true,
             checker: Checker::new(plan.connections, plan.rooms, publishers),
+            nodes: vec![None; plan.connections as usize],
             deliveries: Latencies::new(),
+            elsewhere: Latencies::new(),
             acks: Latencies::new(),
             lag: Latencies::new(),
             sent: 0,
@@ -90,6 +96,15 @@ impl Fanout {
             refused: BTreeMap::new(),
             foreign: 0,
         }
+    }
+
+    pub(super) fn opened(&mut self, socket: u32, session: &[u8]) {
+        self.nodes[socket as usize] = self.dialect.node(session);
+    }
+
+    /// How many different nodes the sockets are on, as far as that is known.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.iter().flatten().collect::<BTreeSet<_>>().len()
     }
 
     pub(super) fn begin(&mut self, now: u64, orders: &mut Orders) {
@@ -121,6 +136,13 @@ impl Fanout {
         self.delivered += 1;
         if self.measured.contains(&at) {
             self.deliveries.record(now.saturating_sub(at));
+            let (here, there) = (
+                self.nodes[member as usize],
+                self.nodes[usize::from(publisher)],
+            );
+            if here.is_some() && there.is_some() && here != there {
+                self.elsewhere.record(now.saturating_sub(at));
+            }
         }
         let source = usize::from(publisher);
         if self.flights[source]

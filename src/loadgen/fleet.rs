@@ -23,7 +23,8 @@ use super::scene::{Ack, Orders, Scene};
 /// The sockets of a run and what they share.
 pub(super) struct Fleet {
     dialect: Dialect,
-    greeting: String,
+    /// CONNECT, for the sockets in turn.
+    greetings: Vec<String>,
     /// Empty if nobody joins anything.
     rooms: Vec<String>,
     /// All sockets read into this.
@@ -58,14 +59,17 @@ const REASONS_MAX: usize = 16;
 
 impl Fleet {
     pub(super) fn new(plan: &Plan, rooms: Vec<String>, scene: Scene) -> Self {
-        let token = plan
-            .target
-            .token
-            .as_ref()
-            .map(|token| token.reveal().as_str());
+        let tokens = &plan.target.tokens;
+        let greetings = match tokens.is_empty() {
+            true => vec![Dialect::connect(None)],
+            false => tokens
+                .iter()
+                .map(|token| Dialect::connect(Some(token.reveal())))
+                .collect(),
+        };
         Self {
             dialect: plan.target.dialect,
-            greeting: Dialect::connect(token),
+            greetings,
             rooms,
             buffer: RefCell::new(vec![0; BUFFER_BYTES]),
             desk: RefCell::new(Desk {
@@ -140,7 +144,12 @@ impl Fleet {
                         orders,
                     );
                 }
-                packet => self.advance(client, &packet),
+                packet => {
+                    if let Packet::Open(session) = packet {
+                        scene.opened(client.number, session);
+                    }
+                    self.advance(client, &packet);
+                }
             },
             Message::Ping(data) => self.send(client, Opcode::Pong, data),
             Message::Close => client.phase.set(Phase::Ended),
@@ -179,9 +188,9 @@ impl Fleet {
         let say = |text: &str| self.send(client, Opcode::Text, text.as_bytes());
         match (packet, client.phase.get()) {
             (Packet::Ping(data), _) => say(&format!("3{}", String::from_utf8_lossy(data))),
-            (Packet::Open, Phase::Opening) => {
+            (Packet::Open(_), Phase::Opening) => {
                 client.phase.set(Phase::Connecting);
-                say(&self.greeting);
+                say(&self.greetings[client.number as usize % self.greetings.len()]);
             }
             (Packet::Connected, Phase::Connecting) if self.rooms.is_empty() => self.ready(client),
             (Packet::Connected, Phase::Connecting) => {

@@ -13,6 +13,8 @@ pub(super) struct Latencies(Histogram<u32>);
 pub struct Summary {
     /// How many values there are.
     pub count: u64,
+    /// The mean, which parts of a path add up to.
+    pub mean_ms: f64,
     /// The median.
     pub p50_ms: f64,
     /// 99 of 100 values are at most this.
@@ -47,6 +49,7 @@ impl Latencies {
         let at = |quantile| ms(self.0.value_at_quantile(quantile));
         (!self.0.is_empty()).then(|| Summary {
             count: self.0.len(),
+            mean_ms: self.0.mean() / 1e3,
             p50_ms: at(0.5),
             p99_ms: at(0.99),
             p999_ms: at(0.999),

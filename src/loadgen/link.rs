@@ -209,7 +209,7 @@ mod tests {
                 url: url.to_owned(),
                 ca: None,
                 dialect: super::super::Dialect::Relay,
-                token: None,
+                tokens: Vec::new(),
                 opening_max: 1,
                 pids: Vec::new(),
             };

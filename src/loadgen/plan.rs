@@ -34,8 +34,8 @@ pub struct Target {
     pub ca: Option<PathBuf>,
     /// The event names that server knows.
     pub dialect: Dialect,
-    /// Sent as `auth.token` by every socket.
-    pub token: Option<Secret<String>>,
+    /// Sent as `auth.token`, each by every so-manieth socket; none if there are none.
+    pub tokens: Vec<Secret<String>>,
     /// How many handshakes may be under way at once.
     pub opening_max: usize,
     /// Processes whose CPU and memory are the server's.
@@ -200,7 +200,7 @@ mod tests {
             url: "ws://127.0.0.1:1".to_owned(),
             ca: None,
             dialect: Dialect::Relay,
-            token: None,
+            tokens: Vec::new(),
             opening_max: 1,
             pids: Vec::new(),
         };

@@ -48,6 +48,10 @@ pub struct Report {
     pub deliveries_per_second: f64,
     /// From when an event was due until a member had it (`echo`: until the answer).
     pub delivery: Option<Summary>,
+    /// The part of it that went to members on another node than the publisher.
+    pub elsewhere: Option<Summary>,
+    /// How many nodes the sockets are on, where session ids say so.
+    pub nodes: usize,
     /// From when an event was due until its acknowledgement.
     pub ack: Option<Summary>,
     /// Open loop: how late the generator sent its events; part of the latencies above.
@@ -221,6 +225,8 @@ impl Report {
 
     fn fanout(&mut self, fanout: &Fanout) {
         self.delivery = fanout.deliveries.summary();
+        self.elsewhere = fanout.elsewhere.summary();
+        self.nodes = fanout.nodes();
         self.ack = fanout.acks.summary();
         self.send_lag = fanout.lag.summary();
         self.check = fanout.checker.verdict();

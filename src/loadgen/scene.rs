@@ -17,6 +17,13 @@ pub(super) enum Scene {
 pub(super) type Orders = Vec<(u32, String)>;
 
 impl Scene {
+    /// A socket's session was opened; the session as text.
+    pub(super) fn opened(&mut self, socket: u32, session: &[u8]) {
+        if let Self::Fanout(fanout) = self {
+            fanout.opened(socket, session);
+        }
+    }
+
     /// An event arrived at a socket.
     pub(super) fn event(&mut self, socket: u32, text: &[u8], now: u64, orders: &mut Orders) {
         if let Self::Fanout(fanout) = self {

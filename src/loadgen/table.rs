@@ -25,6 +25,7 @@ impl Display for Report {
             )?;
         }
         latency(f, "delivery", self.delivery)?;
+        latency(f, "elsewhere", self.elsewhere)?;
         latency(f, "ack", self.ack)?;
         latency(f, "send lag", self.send_lag)?;
         if let Some(used) = &self.server {

@@ -15,7 +15,7 @@ fn plan(address: impl std::fmt::Display, scenario: Scenario) -> Plan {
         url: format!("ws://{address}"),
         ca: None,
         dialect: Dialect::Relay,
-        token: None,
+        tokens: Vec::new(),
         opening_max: 8,
         pids: vec![std::process::id()],
     };
@@ -159,7 +159,7 @@ fn refused_messages_are_not_lost_and_the_rest_is_acknowledged() {
     };
     let mut plan = plan(start(refuse, None), fanout(2, rate()));
     plan.target.dialect = Dialect::Vestibule;
-    plan.target.token = Some(Secret::new("token".to_owned()));
+    plan.target.tokens = vec![Secret::new("token".to_owned())];
     let report = run(&plan).unwrap();
     assert_eq!(report.check, super::Verdict::default(), "{report}");
     assert_eq!(report.refused["overloaded"], 20, "{report}");

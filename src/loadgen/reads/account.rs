@@ -182,6 +182,7 @@ impl Display for Timed {
         let Self { kind, latency, .. } = self;
         let Summary {
             count,
+            mean_ms: _,
             p50_ms,
             p99_ms,
             p999_ms,
@@ -212,6 +213,7 @@ mod tests {
     fn the_table_says_what_was_asked_and_whether_targets_are_met() {
         let latency = Summary {
             count: 60,
+            mean_ms: 0.5,
             p50_ms: 0.4,
             p99_ms: 3.5,
             p999_ms: 4.0,

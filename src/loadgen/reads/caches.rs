@@ -15,11 +15,20 @@ pub(super) type Counts = BTreeMap<String, CacheUse>;
 const HITS: &str = "vestibule_cache_hits_total{";
 const MISSES: &str = "vestibule_cache_misses_total{";
 
-/// Reads the counters; none without an address.
-pub(super) async fn read(operations: Option<SocketAddr>) -> Result<Counts, Error> {
-    let Some(operations) = operations else {
-        return Ok(Counts::new());
-    };
+/// Reads the counters of all nodes together; none without an address.
+pub(super) async fn read(operations: &[SocketAddr]) -> Result<Counts, Error> {
+    let mut counts = Counts::new();
+    for address in operations {
+        for (name, one) in read_one(*address).await? {
+            let sum = counts.entry(name).or_default();
+            sum.lookups += one.lookups;
+            sum.hits += one.hits;
+        }
+    }
+    Ok(counts)
+}
+
+async fn read_one(operations: SocketAddr) -> Result<Counts, Error> {
     let nobody = HeaderValue::from_static("none");
     let question = Question::get("/metrics".to_owned(), &nobody);
     let (status, body) = Link::new(operations)

@@ -34,8 +34,8 @@ pub use mix::{Kind, SHARES};
 pub struct Reads {
     /// The server: `http://HOST:PORT`, or the same with `ws`.
     pub url: String,
-    /// Its operations listener, for the metrics; without it nothing is said about caches.
-    pub operations: Option<String>,
+    /// The operations listeners of its nodes, for the metrics; without any nothing is said about caches.
+    pub operations: Vec<String>,
     /// Accounts that are signed up and read.
     pub users: u32,
     /// Conversations among them.
@@ -70,21 +70,21 @@ pub fn run(reads: &Reads) -> Result<Account, Error> {
 
 async fn play(reads: &Reads) -> Result<Account, Error> {
     let server = address(&reads.url).await?;
-    let operations = match &reads.operations {
-        Some(url) => Some(address(url).await?),
-        None => None,
-    };
+    let mut operations = Vec::new();
+    for url in &reads.operations {
+        operations.push(address(url).await?);
+    }
     let began = std::time::Instant::now();
     let world = world::make(reads, server).await.map_err(Error::Plan)?;
     let made_in = began.elapsed();
     tokio::time::sleep(reads.times.settle).await;
     let plan = drive::Drive::new(reads, server, Rc::new(world));
     plan.warm_up().await?;
-    let before = caches::read(operations).await?;
+    let before = caches::read(&operations).await?;
     let used = Usage::of(&reads.pids)?;
     let driven = plan.measure().await?;
     let used = Usage::of(&reads.pids)? - used;
-    let after = caches::read(operations).await?;
+    let after = caches::read(&operations).await?;
     let mut account = Account::of(reads, driven);
     account.preparing_seconds = made_in.as_secs_f64();
     account.caches = caches::between(&before, &after);
