@@ -1,7 +1,7 @@
 # Everyday commands. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster setup test check-fast check-cluster lint conformance bench fuzz
+.PHONY: help run cluster setup test check-fast check-cluster lint conformance bench bench-cluster fuzz
 
 # More arguments for the node, e.g. make run ARGS='--listen 127.0.0.1:9000'
 ARGS ?=
@@ -52,6 +52,9 @@ endif
 
 bench: setup ## Measures this node and Node's socket.io in one run
 	node bench/run.mjs $(ARGS)
+
+bench-cluster: setup ## Measures three nodes on Redis, Kafka and PostgreSQL behind HAProxy
+	node bench/cluster.mjs $(ARGS)
 
 fuzz: ## Fuzzes each target in fuzz/ for FUZZ_SECONDS
 	cd fuzz && for target in $$(cargo +$(FUZZ_TOOLCHAIN) fuzz list); do \

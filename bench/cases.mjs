@@ -1,6 +1,6 @@
 // What is measured: the servers and the cases. Everything else is in run.mjs.
 //
-// A server is a command, the line by which it says where it listens, and the words it knows.
+// A server is a command, the lines by which it says where it listens, and the words it knows.
 
 import { join } from "node:path";
 
@@ -10,13 +10,13 @@ export const servers = ({ binaries, data }) => ({
     title: "Vestibule (relay)",
     dialect: "relay",
     command: [join(binaries, "examples", "relay"), "--listen", "127.0.0.1:0"],
-    ready: /listening (?<address>\S+:\d+)/,
+    ready: { address: /listening (?<value>\S+:\d+)/ },
   },
   node: {
     title: "Node socket.io",
     dialect: "relay",
     command: [process.execPath, join(import.meta.dirname, "node", "server.mjs")],
-    ready: /listening (?<address>\S+:\d+)/,
+    ready: { address: /listening (?<value>\S+:\d+)/ },
   },
   gateway: {
     title: "Vestibule (gateway)",
@@ -25,13 +25,12 @@ export const servers = ({ binaries, data }) => ({
       join(binaries, "vestibule"),
       ...["serve", "--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0", "--data", data],
     ],
-    // A publisher sends more than one user may.
-    env: { VESTIBULE__LIMITS__ENABLED: "false" },
-    // It prints where to open the page once both listeners are named.
-    ready: /open http:\/\/(?<address>127\.0\.0\.1:\d+)/,
-    operations: /listening name=operations address=(?<address>\S+)/,
     // What is measured is what it can do, not what it allows.
-    environment: { VESTIBULE__LIMITS__ENABLED: "false" },
+    env: { VESTIBULE__LIMITS__ENABLED: "false" },
+    ready: {
+      address: /open http:\/\/(?<value>127\.0\.0\.1:\d+)/,
+      operations: /listening name=operations address=(?<value>\S+)/,
+    },
     token: [
       join(binaries, "vestibule"),
       ...["token", "--user", "load", "--rooms", "conversation:*", "--ttl", "1h", "--data", data],

@@ -5,17 +5,16 @@
 //                      [--duration 10s] [--profile dist] [--no-write]
 //
 // Each round of each case gets a fresh server process on a free loopback port; it is ended by its
-// process id. Figures are medians over the rounds, faults are summed.
+// process id, also when this program fails or is interrupted. Figures are medians over the rounds,
+// faults are summed.
 
-import { execFileSync, spawn } from "node:child_process";
-import { once } from "node:events";
+import { execFileSync } from "node:child_process";
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs, stripVTControlCharacters } from "node:util";
+import { parseArgs } from "node:util";
 
 import { cases, servers } from "./cases.mjs";
+import { load, start, stop } from "./servers.mjs";
 import { write } from "./table.mjs";
 
 const root = join(import.meta.dirname, "..");
@@ -47,76 +46,25 @@ function build() {
   run("cargo", ["build", "--locked", "--profile", options.profile, "--bin", "vestibule", ...example]);
 }
 
-/** Starts a server and answers its addresses once it says it is listening for clients. */
-async function start({ command: [program, ...args], ready, env, operations }) {
-  const all = { ...process.env, ...env };
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: all });
-  const last = [];
-  let own, other;
-  const address = new Promise((resolve, reject) => {
-    for (const stream of [child.stdout, child.stderr]) {
-      // Read to the end: a server must never wait for its own log.
-      createInterface(stream).on("line", (line) => {
-        const text = stripVTControlCharacters(line);
-        if (last.push(text) > 20) last.shift();
-        other = operations?.exec(text)?.groups.address ?? other;
-        own = ready.exec(text)?.groups.address ?? own;
-        if (own && (other || !operations)) resolve(own);
-      });
-    }
-    child.on("error", reject);
-    child.on("exit", (code) => reject(new Error(`${program} ended with ${code}:\n${last.join("\n")}`)));
-  });
-  const late = sleep(30_000, undefined, { ref: false }).then(() => {
-    throw new Error(`${program} did not say that it is listening:\n${last.join("\n")}`);
-  });
-  try {
-    return { child, address: await Promise.race([address, late]), operations: other };
-  } catch (error) {
-    await stop(child);
-    throw error;
-  }
-}
-
-/** Asks the process to end, and ends it if it does not. */
-async function stop(child) {
-  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
-  const exit = once(child, "exit");
-  child.kill("SIGTERM");
-  const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
-  await exit;
-  clearTimeout(timer);
-}
-
-/** One run of the generator; its report, also when that names faults. */
-async function load(args) {
-  const child = spawn(join(binaries, "vestibule"), ["load", ...args], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let text = "";
-  child.stdout.setEncoding("utf8").on("data", (part) => (text += part));
-  await once(child, "close");
-  if (!text) throw new Error(`vestibule load ${args.join(" ")} gave no report`);
-  return JSON.parse(text);
-}
-
 async function measure(name, one) {
   // Beside the build, not in a temporary folder: that may be memory, where nothing needs flushing.
   const data = mkdtempSync(join(target, "bench-data-"));
   const server = servers({ binaries, data })[name];
-  const { child, address, operations } = await start(server);
+  let child;
   try {
-    const args = [...one.load, "--url", `ws://${address}`, "--dialect", server.dialect];
-    if (one.load[0] === "reads") args.push("--operations", `http://${operations}`);
+    const { said, ...started } = await start(server.command, server.ready, { env: server.env });
+    child = started.child;
+    const args = [...one.load, "--url", `ws://${said.address}`, "--dialect", server.dialect];
+    if (one.load[0] === "reads") args.push("--operations", `http://${said.operations}`);
     args.push("--duration", options.duration ?? one.duration, "--pid", `${child.pid}`, "--json");
     if (server.token) {
       const file = join(data, "load-token");
       writeFileSync(file, execFileSync(server.token[0], server.token.slice(1)), { mode: 0o600 });
       args.push("--token-file", file);
     }
-    return await load(args);
+    return await load(join(binaries, "vestibule"), args);
   } finally {
-    await stop(child);
+    if (child) await stop(child);
     rmSync(data, { recursive: true, force: true });
   }
 }

@@ -10,7 +10,7 @@ const END = "<!-- end of results -->";
 /** From here on the generator, not the server, may have been the limit. */
 const SATURATED_CORES = 0.9;
 
-const median = (values) => {
+export const median = (values) => {
   const known = values.filter((value) => value !== undefined && value !== null).sort((a, b) => a - b);
   const middle = known.length >> 1;
   return known.length % 2 ? known[middle] : (known[middle - 1] + known[middle]) / 2;
@@ -21,11 +21,11 @@ const spread = (reports, pick) => {
   const width = (Math.max(...values) - Math.min(...values)) / median(values);
   return `${Math.round(width * 100)} %`;
 };
-const whole = (value) => Math.round(value).toLocaleString("en-US");
-const fixed = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
+export const whole = (value) => Math.round(value).toLocaleString("en-US");
+export const fixed = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
 const times = (value) => (Number.isFinite(value) ? `${value.toFixed(value < 10 ? 2 : 1)}x` : "–");
 const row = (cells) => `| ${cells.join(" | ")} |`;
-const table = (head, rows) => [row(head), row(head.map(() => "---")), ...rows.map(row)].join("\n");
+export const table = (head, rows) => [row(head), row(head.map(() => "---")), ...rows.map(row)].join("\n");
 
 const faults = (reports) => {
   if (reports[0].scenario === "reads") {
