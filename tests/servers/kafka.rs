@@ -64,6 +64,23 @@ impl Kafka {
         Self::of(folder, 1, None)
     }
 
+    /// Starts brokers with a listener more for each of `advertised`: it tells clients to come to that port
+    /// instead, where somebody else takes them and hands them on. The ports of these listeners, by broker.
+    #[must_use]
+    pub fn behind(folder: &Path, advertised: &[Vec<u16>]) -> (Self, Vec<Vec<u16>>) {
+        let ports: Vec<Vec<u16>> = advertised
+            .iter()
+            .map(|more| more.iter().map(|_| free_ports::<1>()[0]).collect())
+            .collect();
+        let listeners = |n: usize| {
+            let pairs = ports[n].iter().copied().zip(advertised[n].iter().copied());
+            pairs.collect::<Vec<_>>()
+        };
+        let change = |n: usize, properties: String| with_listeners(&properties, &listeners(n));
+        let kafka = Self::changed(folder, advertised.len(), None, &change);
+        (kafka, ports)
+    }
+
     /// Starts three brokers that replicate.
     #[must_use]
     pub fn three(folder: &Path) -> Self {
@@ -93,6 +110,15 @@ impl Kafka {
     }
 
     fn of(folder: &Path, count: usize, secured: Option<(u16, &Path)>) -> Self {
+        Self::changed(folder, count, secured, &|_, properties| properties)
+    }
+
+    fn changed(
+        folder: &Path,
+        count: usize,
+        secured: Option<(u16, &Path)>,
+        change: &dyn Fn(usize, String) -> String,
+    ) -> Self {
         let ports: [u16; 6] = free_ports();
         let voters: Vec<String> = (0..count)
             .map(|n| format!("{}@127.0.0.1:{}", n + 1, ports[3 + n]))
@@ -102,6 +128,7 @@ impl Kafka {
             std::fs::create_dir_all(&folder).expect("a folder for kafka");
             let mut properties =
                 properties(n + 1, (ports[n], ports[3 + n]), &voters.join(","), &folder);
+            properties = change(n, properties);
             if let Some((port, store)) = secured {
                 properties = with_security(&properties, port, store);
             }
@@ -212,6 +239,23 @@ impl Broker {
         let port = self.port;
         wait_for(self.process(), || super::is_open(port));
     }
+}
+
+/// Adds listeners, each the port it has and the port that clients are told.
+fn with_listeners(properties: &str, ports: &[(u16, u16)]) -> String {
+    let lines = properties.lines().map(|line| {
+        let more = ports
+            .iter()
+            .enumerate()
+            .map(|(n, (own, told))| match line.split('=').next() {
+                Some("listeners") => format!(",VIA{n}://127.0.0.1:{own}"),
+                Some("advertised.listeners") => format!(",VIA{n}://127.0.0.1:{told}"),
+                Some("listener.security.protocol.map") => format!(",VIA{n}:PLAINTEXT"),
+                _ => String::new(),
+            });
+        format!("{line}{}\n", more.collect::<String>())
+    });
+    lines.collect()
 }
 
 /// Adds a listener with TLS and passwords to a broker's settings.

@@ -16,6 +16,7 @@ pub struct Node {
     clients: u16,
     operations: u16,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -53,6 +54,7 @@ impl Node {
             clients,
             operations,
             settings: own.into_iter().chain(more).collect(),
+            environment: Vec::new(),
             process: None,
         }
     }
@@ -74,10 +76,17 @@ impl Node {
         command
     }
 
+    /// Sets a variable of its environment that is no setting.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts its process.
     pub fn launch(&mut self) {
         let setting = |(key, value): &(String, String)| format!("{}={value}", variable(key));
-        let variables: Vec<String> = self.settings.iter().map(setting).collect();
+        let plain = |(name, value): &(String, String)| format!("{name}={value}");
+        let settings = self.settings.iter().map(setting);
+        let variables: Vec<String> = settings.chain(self.environment.iter().map(plain)).collect();
         let program = self.program.display().to_string();
         let mut command = vec!["env"];
         command.extend(variables.iter().map(String::as_str));
@@ -134,6 +143,13 @@ impl Node {
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
+        }
+    }
+
+    /// Asks it to end, and leaves it to do so.
+    pub fn part(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.ask_to_end();
         }
     }
 

@@ -77,6 +77,17 @@ impl Postgres {
         format!("postgres://vestibule@127.0.0.1:{}/vestibule", self.port)
     }
 
+    /// Its port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process, to pause it.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it is running")
+    }
+
     /// Starts it again with the data it has.
     pub fn restart(&mut self) {
         self.end();

@@ -107,6 +107,11 @@ impl Process {
         }
     }
 
+    /// Asks it to end, and leaves it to do so.
+    pub fn ask_to_end(&mut self) {
+        self.signal("TERM");
+    }
+
     /// Stops it in its tracks: it keeps its connections and answers nobody.
     pub fn pause(&mut self) {
         self.signal("STOP");

@@ -99,6 +99,12 @@ impl Redis {
         }
     }
 
+    /// Whether it was started and not killed.
+    #[must_use]
+    pub const fn is_started(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Ends it at once and throws its data away: the shard comes back empty.
     pub fn lose(&mut self) {
         self.kill();
@@ -237,6 +243,25 @@ impl Sentinels {
             sentinels,
             ports,
         }
+    }
+
+    /// The place in `servers` of the one that is the primary now, when the Sentinels know.
+    #[must_use]
+    pub fn primary(&self) -> Option<usize> {
+        let port = self.ports[0].to_string();
+        let asked = Command::new("redis-cli")
+            .args([
+                "-p",
+                &port,
+                "SENTINEL",
+                "GET-MASTER-ADDR-BY-NAME",
+                SENTINEL_NAME,
+            ])
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+        let port: u16 = text.lines().nth(1)?.trim().parse().ok()?;
+        self.servers.iter().position(|server| server.port() == port)
     }
 
     /// Their addresses for clients.
