@@ -1,4 +1,4 @@
-//! Load by stock clients, faults at fixed times, and the judgement: `tests/clients/cluster/check.mjs`.
+//! Load by stock clients, faults at fixed times, and the judgement: `tests/chaos/check.mjs`.
 
 #![expect(clippy::disallowed_methods, reason = "it waits on a thread of its own")]
 
@@ -104,7 +104,7 @@ struct Checker {
 impl Checker {
     fn start(cluster: &Cluster, load: &Load) -> Self {
         let mut node = program("node", cluster);
-        node.arg("cluster/check.mjs");
+        node.arg("../chaos/check.mjs");
         for (name, value) in [
             ("senders", u64::from(load.senders)),
             ("rooms", u64::from(load.rooms)),

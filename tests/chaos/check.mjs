@@ -1,6 +1,6 @@
 // Sends through a balancer for a while and judges what became of it.
 //
-//   VESTIBULE_URL=… VESTIBULE_SECRET=… node cluster/check.mjs --senders 200 --rooms 50 --seconds 60
+//   VESTIBULE_URL=… VESTIBULE_SECRET=… node tests/chaos/check.mjs --senders 200 --rooms 50 --seconds 60
 //
 // Every sender is a stock client in some of the rooms. Each message has a clientMessageId and is sent again
 // under it until it is acknowledged. Who comes back catches up from the last place it saw in each room.
@@ -8,7 +8,7 @@
 // member was shown, what was acknowledged and what history holds must agree: else the exit code is 1.
 
 import { parseArgs } from "node:util";
-import { signed } from "../lib/claims.js";
+import { signed } from "../clients/lib/claims.js";
 import { Fleet } from "./fleet.js";
 import { judge } from "./judge.js";
 
@@ -57,7 +57,7 @@ console.log("started");
 await fleet.send();
 console.log("sent");
 const isSettled = await fleet.settle();
-const report = await judge(fleet, plan, isSettled);
+const report = judge(await fleet.record(isSettled), plan);
 fleet.close();
 console.log(JSON.stringify(report));
 process.exit(report.violations.count === 0 ? 0 : 1);

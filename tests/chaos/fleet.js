@@ -1,7 +1,7 @@
 // All members of a check.
 
 import { randomBytes } from "node:crypto";
-import { Member } from "./member.js";
+import { Member, readHistory } from "./member.js";
 
 const TRANSPORTS = [
   ["websocket"], ["polling", "websocket"], ["websocket"], ["websocket"], ["polling"],
@@ -14,7 +14,8 @@ const AFTERWARDS_MS = 2_000;
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Fleet {
-  constructor(plan) {
+  /** `more(n)`: what is special about a member. */
+  constructor(plan, more = () => ({})) {
     this.plan = plan;
     const run = randomBytes(4).toString("hex");
     this.rooms = Array.from({ length: plan.rooms }, (_, n) => `check-${run}-${n}`);
@@ -22,7 +23,8 @@ export class Fleet {
       const first = n % plan.rooms;
       const step = 1 + Math.floor(n / plan.rooms);
       const own = new Set(Array.from({ length: plan.each }, (_, k) => this.rooms[(first + k * step) % plan.rooms]));
-      return new Member(plan, `${run}-user-${n}`, [...own], TRANSPORTS[n % TRANSPORTS.length]);
+      const transports = TRANSPORTS[n % TRANSPORTS.length];
+      return new Member(plan, `${run}-user-${n}`, [...own], { transports, ...more(n) });
     });
   }
 
@@ -62,8 +64,8 @@ export class Fleet {
     for (const one of this.members) {
       for (const { id, room } of one.sends) if (id) acked.get(room).push(id);
     }
-    const isDone = (one) => [...one.places.values()]
-      .every(({ room, ids }) => acked.get(room).every((id) => ids.has(id)));
+    const isDone = (one) => one.socket.connected && [...one.places.values()]
+      .every(({ room, ids, isIn }) => isIn && acked.get(room).every((id) => ids.has(id)));
     let left = this.members;
     for (;;) {
       left = left.filter((one) => !isDone(one));
@@ -72,6 +74,14 @@ export class Fleet {
     }
     await pause(AFTERWARDS_MS);
     return left.length === 0;
+  }
+
+  /** What the judge is given, with history as it is now. */
+  async record(isSettled) {
+    const { rooms, plan } = this;
+    const histories = {};
+    for (const room of rooms) histories[room] = await readHistory(plan, this.members[0].name, room);
+    return { rooms, isSettled, histories, members: this.members.map((one) => one.record()) };
   }
 
   close() {

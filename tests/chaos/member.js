@@ -1,12 +1,13 @@
-// Somebody who sends and listens as an application would: sends again until it is acknowledged, and keeps its
-// own place in every room.
+// Somebody who sends and listens as an application would: sends again until it is acknowledged, keeps its own
+// place in every room, and reads history anew when it is told that it must.
 
-import { io } from "socket.io-client";
+import { io } from "./stock.js";
 
 const ACK_MS = 10_000;
 /** Refusals that say "try again". */
 const AGAIN = new Set(["unavailable", "overloaded", "rate_limited"]);
 const AGAIN_AFTER_MS = 250;
+const PAGE = 200;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -14,7 +15,7 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export const compare = (a, b) => a.epoch - b.epoch || a.seq - b.seq;
 
 /** The node whose session this is: a session id names it behind its first character. */
-const nodeOf = (socket) => socket.io.engine.id.slice(1, 5);
+export const nodeOf = (sid) => sid.slice(1, 5);
 
 /** A room as one member sees it. */
 class Place {
@@ -26,36 +27,52 @@ class Place {
     this.isIn = false;
     /** What came while it was catching up. */
     this.waiting = [];
-    /** All it was shown, in the order shown. */
+    /** All it was shown, in the order shown; since the last reload, if it was told to. */
     this.shown = [];
     this.ids = new Set();
+    /** When it was told to read everything anew, and why. */
+    this.reloads = [];
+  }
+
+  /** Forgets what was shown, as an application does that loads a page of history in its place. */
+  reset(reason) {
+    this.reloads.push({ reason, at: Date.now() });
+    Object.assign(this, { last: undefined, shown: [], ids: new Set() });
   }
 }
 
 export class Member {
-  constructor(plan, name, rooms, transports) {
-    Object.assign(this, { plan, name, transports });
+  /**
+   * `plan`: `{url, token(user)}`. `link`: its own way to the balancer, a proxy, if it has one. `isDoubting`: it
+   * sends everything once more after it was acknowledged.
+   */
+  constructor(plan, name, rooms, { transports, link, isDoubting = false } = {}) {
+    Object.assign(this, { plan, name, transports, link, isDoubting });
+    this.url = link ? `http://127.0.0.1:${link.port}` : plan.url;
     this.places = new Map(rooms.map((room) => [room, new Place(room)]));
     this.nodes = new Set();
     this.losses = [];
     this.backs = [];
     this.wrongs = [];
     this.degraded = {};
-    this.counts = { retries: 0, refusals: {}, missed: 0, pages: 0, reloads: {}, overlaps: 0 };
-    /** What it sent: `{id, room, client, at, ackedAt, seenAt, attempts, isFirst}`. */
+    this.counts = { recovered: 0, retries: 0, refusals: {}, missed: 0, pages: 0, reloads: {}, overlaps: 0 };
+    /** What it sent: `{id, room, client, at, ackedAt, seenAt, attempts, session}`. */
     this.sends = [];
     this.sentBy = new Map();
   }
 
   /** Connects and enters its rooms. */
   async connect() {
-    this.socket = io(this.plan.url, {
+    this.isClosed = false;
+    this.socket = io(this.url, {
       auth: { token: this.plan.token(this.name) },
       forceNew: true,
       transports: this.transports,
+      reconnectionDelayMax: 2_000,
     });
     const { socket } = this;
     socket.on("disconnect", (reason) => this.#lost(reason));
+    socket.on("connect_error", () => this.#notLetIn(socket));
     socket.on("message:new", (message) => this.#heard(message));
     socket.on("degraded", ({ what, until }) => {
       const name = `${what}${until ? " over" : ""}`;
@@ -71,23 +88,46 @@ export class Member {
     this.socket.disconnect();
   }
 
+  /** What the judge needs of it. */
+  record() {
+    const { name, isPatient, nodes, losses, backs, wrongs, degraded, counts, sends } = this;
+    const places = [...this.places.values()].map(({ room, shown, reloads }) => ({ room, shown, reloads }));
+    return { name, isPatient, nodes: [...nodes], losses, backs, wrongs, degraded, counts, sends, places };
+  }
+
   #wrong(what) {
-    this.wrongs.push(`${this.name}: ${what}`);
+    this.wrongs.push(`${this.name}: ${what}${this.socket.recovered ? " (its session was recovered)" : ""}`);
   }
 
   #lost(reason) {
     if (this.isClosed) return;
-    this.losses.push({ reason, at: Date.now() });
+    const { node, connectedAt: since } = this;
+    this.losses.push({ reason, at: Date.now(), since, node, isPolling: this.isPolling });
     this.lostAt ??= Date.now();
     for (const place of this.places.values()) place.isIn = false;
+    // The stock client takes the end of its namespace for a wish.
+    if (reason === "io server disconnect") this.#notLetIn(this.socket);
+  }
+
+  async #notLetIn(socket) {
+    if (socket.active && socket.io.reconnection()) return;
+    await pause(AGAIN_AFTER_MS);
+    if (!this.isClosed && !socket.connected) socket.connect();
   }
 
   async #enter() {
     const { socket } = this;
     const session = socket.id;
-    this.nodes.add(nodeOf(socket));
+    this.node = nodeOf(socket.io.engine.id);
+    this.nodes.add(this.node);
+    this.connectedAt = Date.now();
+    this.isPolling = socket.io.engine.transport.name === "polling";
+    socket.io.engine.once("upgrade", () => { this.isPolling = false; });
     // A client that got its session back has all its rooms, and what it missed comes by itself.
-    if (socket.recovered) for (const place of this.places.values()) place.isIn = place.last !== undefined;
+    if (socket.recovered) {
+      this.counts.recovered += 1;
+      for (const place of this.places.values()) place.isIn = place.last !== undefined;
+    }
     const rooms = [...this.places.values()].filter((place) => !place.isIn);
     await Promise.all(rooms.map((place) => this.#join(place, session)));
     if (socket.id !== session) return;
@@ -110,34 +150,33 @@ export class Member {
         continue;
       }
       if (after && !ack.complete) {
-        // Told to begin anew: what it missed is in history.
+        // Told to begin anew: all that there is, is in history.
         this.counts.reloads[ack.reason] = (this.counts.reloads[ack.reason] ?? 0) + 1;
-        const top = { epoch: ack.epoch, seq: ack.seq };
-        if (!await this.#reload(place, top)) continue;
+        if (!await this.#reload(place, ack, session)) return;
+        continue;
       }
       this.counts.missed += ack.missed.length;
-      for (const { data } of ack.missed) this.#take(place, data, ack.complete === false);
+      for (const { data } of ack.missed) this.#take(place, data, false);
       place.last ??= { epoch: ack.epoch, seq: ack.seq };
       if (!ack.next) break;
       this.counts.pages += 1;
     }
-    if (place.last) place.read = place.last;
+    place.read = place.last;
     place.isIn = true;
     for (const message of place.waiting.splice(0)) this.#take(place, message, true);
   }
 
-  /** Reads what it has not seen yet, up to a place. */
-  async #reload(place, top) {
-    while (compare(place.last, top) < 0) {
-      const { epoch, seq } = place.last;
-      const path = `/api/conversations/${place.room}/messages?limit=200&after=${epoch}-${seq}`;
-      const authorization = `Bearer ${this.plan.token(this.name)}`;
-      const answer = await fetch(this.plan.url + path, { headers: { authorization } }).catch(() => undefined);
-      if (!answer?.ok) return false;
-      const { messages } = await answer.json();
-      if (messages.length === 0) return true;
-      for (const message of messages) this.#take(place, message, true);
+  /** Reads all of a room in place of what was shown. False when the connection was lost meanwhile. */
+  async #reload(place, { reason, epoch, seq }, session) {
+    const { all, problem } = await readHistory(this.plan, this.name, place.room, () => this.socket.id !== session);
+    if (this.socket.id !== session) return false;
+    if (problem) {
+      this.#wrong(`${place.room} is to be read anew and cannot be: ${problem}`);
+      return false;
     }
+    place.reset(reason);
+    for (const message of all) this.#take(place, message, false);
+    place.last ??= { epoch, seq };
     return true;
   }
 
@@ -178,18 +217,26 @@ export class Member {
     this.sends.push(send);
     this.sentBy.set(client, send);
     const data = { conversationId: room, content: client, clientMessageId: client };
-    while (Date.now() < end) {
+    while (Date.now() < end && !send.id) {
       send.attempts += 1;
       send.session = this.socket.id;
       const ack = await this.#ask("message:send", data);
       if (ack.ok) {
         send.id = ack.id;
         send.ackedAt = Date.now();
-        return;
+      } else {
+        this.counts.retries += 1;
+        await pause(this.#refused("send", ack));
       }
-      this.counts.retries += 1;
-      await pause(this.#refused("send", ack));
     }
+    if (!send.id || !this.isDoubting) return;
+    const again = await this.#ask("message:send", data);
+    if (again.ok && again.id !== send.id) this.#wrong(`${client} is ${send.id}, and ${again.id} when sent again`);
+  }
+
+  /** Whether it sees somebody online; undefined when it cannot be said. */
+  async sees(userId) {
+    return (await this.#ask("presence:query", { userId })).online;
   }
 
   /** The ack, or that there was none. */
@@ -207,5 +254,31 @@ export class Member {
     this.counts.refusals[name] = (this.counts.refusals[name] ?? 0) + 1;
     if (error && !AGAIN.has(error.code)) this.#wrong(`${what} is refused: ${JSON.stringify(error)}`);
     return error?.retryAfterMs ?? AGAIN_AFTER_MS;
+  }
+}
+
+/**
+ * All of a room from history, asked of whichever node the balancer takes: `{all}`, or what was read and a
+ * `problem`. While the archive is down pages are refused or marked; that is waited for.
+ */
+export async function readHistory({ url, token, settleMs }, reader, room, isOver = () => false) {
+  const authorization = `Bearer ${token(reader)}`;
+  const end = Date.now() + settleMs;
+  const all = [];
+  let after = "0";
+  for (;;) {
+    const path = `/api/conversations/${room}/messages?after=${after}&limit=${PAGE}`;
+    const answer = await fetch(url + path, { headers: { authorization } }).catch((error) => error);
+    const page = answer.ok ? await answer.json().catch(() => undefined) : undefined;
+    if (isOver()) return { all, problem: "nobody waits for it" };
+    if (!page || page.stale) {
+      if (Date.now() > end) return { all, problem: page ? "stale" : `${answer.status ?? answer}` };
+      await pause(AGAIN_AFTER_MS);
+      continue;
+    }
+    if (page.messages.length === 0) return { all };
+    all.push(...page.messages);
+    const { epoch, seq } = all.at(-1);
+    after = `${epoch}-${seq}`;
   }
 }
