@@ -3,7 +3,7 @@
 //! Everything is compiled in, so the page needs no files beside the program, and nothing is loaded
 //! from anywhere else: the content security policy allows the page's own origin and nothing inline.
 //! The page learns from one `meta` tag whether this node gives development tokens. Its scripts are
-//! small modules; the page names all of them, so that a browser fetches them at once instead of
+//! small modules (one of them is the client helper of `client/`); the page names all of them, so that a browser fetches them at once instead of
 //! finding one in the other. Where the browser takes it, what it gets is packed (gzip), once for all.
 //!
 //! Not here: accounts, lists and history (`api`) and the socket (`transport`), which the page uses
@@ -99,7 +99,7 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: LazyLock<[Asset; 31]> = LazyLock::new(|| {
+static ASSETS: LazyLock<[Asset; 32]> = LazyLock::new(|| {
     [
         asset!("app.js", SCRIPT),
         asset!("api.js", SCRIPT),
@@ -125,6 +125,11 @@ static ASSETS: LazyLock<[Asset; 31]> = LazyLock::new(|| {
         asset!("views/thread.js", SCRIPT),
         asset!("views/toasts.js", SCRIPT),
         asset!("socket.io.esm.min.js", SCRIPT),
+        Asset::new(
+            "/assets/vestibule.js",
+            SCRIPT,
+            Bytes::from_static(include_bytes!("../../client/vestibule.js")),
+        ),
         asset!("theme.js", SCRIPT),
         asset!("base.css", STYLE),
         asset!("chat.css", STYLE),

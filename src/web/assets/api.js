@@ -4,22 +4,12 @@
 // pair. A guest or a bearer of a token sends the token, and no cookies: such a tab is somebody else
 // than the browser's account.
 
+import { newId, Refusal } from "./vestibule.js";
+
+export { newId, Refusal };
+
 const TIMEOUT_MS = 15_000;
 const CSRF_COOKIE = "vestibule_csrf";
-const RETRYABLE = new Set(["overloaded", "unavailable", "rate_limited"]);
-
-/** A refusal, with the gateway's code. */
-export class Refusal extends Error {
-  constructor({ code = "unavailable", message, field, retryAfterMs, status } = {}) {
-    super(message || code);
-    Object.assign(this, { code, field, retryAfterMs, status });
-  }
-
-  get isRetryable() {
-    return RETRYABLE.has(this.code);
-  }
-}
-
 function cookie(name) {
   const pair = document.cookie.split("; ").find((one) => one.startsWith(`${name}=`));
   return pair ? decodeURIComponent(pair.slice(name.length + 1)) : null;
@@ -27,13 +17,6 @@ function cookie(name) {
 
 /** Whether this browser holds an account's cookies. */
 export const hasAccount = () => cookie(CSRF_COOKIE) !== null;
-
-/** A new id, for messages and idempotency keys. */
-export function newId() {
-  // Not crypto.randomUUID: that one is missing where the page is served over plain HTTP.
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
 
 /** The user a token names. Only for display: the gateway is the one who checks it. */
 export function userOf(token) {
@@ -60,7 +43,7 @@ async function send(path, options) {
   const seconds = Number(response.headers.get("retry-after"));
   const retryAfterMs = body.retryAfterMs ?? (seconds > 0 ? seconds * 1000 : undefined);
   const code = body.code ?? (response.status === 429 ? "rate_limited" : undefined);
-  throw new Refusal({ ...body, code, message, retryAfterMs, status: response.status });
+  throw new Refusal({ ...body, code, message, retryAfterMs });
 }
 
 const part = encodeURIComponent;

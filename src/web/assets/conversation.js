@@ -41,8 +41,6 @@ export class Conversation {
     this.typing = new Set();
     // Up to here nothing is missing; what a rejoin sends as `after`.
     this.seen = null;
-    // While missed messages are still being fetched, live ones do not move `seen`.
-    this.catchingUp = false;
     // The first message that was unread when the conversation was opened.
     this.firstUnread = null;
   }
@@ -99,7 +97,7 @@ export class Conversation {
         break;
       default:
     }
-    if (!this.catchingUp) this.sawUpTo(data);
+    this.sawUpTo(data);
     return false;
   }
 
@@ -185,7 +183,7 @@ export class Conversation {
 
   #arrived(message, me) {
     const fresh = this.settle(message);
-    if (!this.catchingUp) this.sawUpTo(message);
+    this.sawUpTo(message);
     if (!fresh) return false;
     this.typing.delete(message.userId);
     const isUnread = message.userId !== me && message.seq > (this.cursors.get(me) ?? 0);

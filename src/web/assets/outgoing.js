@@ -4,9 +4,7 @@
 // one message however often it takes. A refusal that says how long to wait holds all that is unsent.
 
 import { newId, Refusal } from "./api.js";
-import { pause } from "./rooms.js";
 
-const RETRY_MS = 1000;
 // A typing notice expires after 3 s at the gateway; renewing it each 2 s keeps it alive.
 const TYPING_RENEW_MS = 2000;
 const TYPING_IDLE_MS = 2500;
@@ -58,19 +56,11 @@ export class Outgoing {
   /** Sends what is unsent, in order. */
   flush(conversation) {
     if (!this.#rooms.isIn(conversation.id)) return;
-    const now = Date.now();
-    for (const entry of conversation.unsent()) {
-      // Nothing overtakes what has to wait.
-      if (entry.waitUntil > now) return;
-      this.#transmit(conversation, entry);
-    }
+    for (const entry of conversation.unsent()) this.#transmit(conversation, entry);
   }
 
   flushAll() {
-    for (const conversation of this.#store.conversations.values()) {
-      for (const entry of conversation.pending) entry.waitUntil = 0;
-      this.flush(conversation);
-    }
+    for (const conversation of this.#store.conversations.values()) this.flush(conversation);
   }
 
   async edit(conversation, message, content) {
@@ -153,32 +143,31 @@ export class Outgoing {
     await this.#link.ask("message:read", { conversationId: id, upTo }).catch(() => {});
   }
 
+  /** The gateway wants a message later; it is sent again by itself. */
+  delayed({ clientMessageId, refusal, waitMs }) {
+    for (const { pending } of this.#store.conversations.values()) {
+      const entry = pending.find((one) => one.clientMessageId === clientMessageId);
+      if (!entry) continue;
+      entry.waitUntil = Date.now() + waitMs;
+      entry.waitsFor = refusal.code;
+    }
+    if (refusal.code === "rate_limited") this.#failed(refusal, "send");
+    this.#store.changed("log", "list");
+  }
+
   async #transmit(conversation, entry) {
     const { clientMessageId, content } = entry;
     entry.inFlight = true;
     try {
-      const sent = { conversationId: conversation.id, content, clientMessageId };
-      const ack = await this.#link.ask("message:send", sent);
+      const sent = { conversationId: conversation.id, content };
+      const ack = await this.#link.deliver("message:send", sent, clientMessageId);
       conversation.acknowledge(entry, ack.id);
     } catch (refusal) {
-      this.#notSent(conversation, entry, refusal);
+      conversation.refuse(entry, refusal.message);
+      this.#failed(refusal, "send");
     }
     entry.inFlight = false;
     this.#store.changed("log", "list");
-    if (entry.state !== "sending") return;
-    await pause(Math.max(0, entry.waitUntil - Date.now()));
-    this.flush(conversation);
-  }
-
-  #notSent(conversation, entry, refusal) {
-    if (!refusal.isRetryable) {
-      conversation.refuse(entry, refusal.message);
-      this.#failed(refusal, "send");
-      return;
-    }
-    entry.waitUntil = Date.now() + (refusal.retryAfterMs ?? RETRY_MS);
-    entry.waitsFor = refusal.code;
-    if (refusal.code === "rate_limited") this.#failed(refusal, "send");
   }
 
   async #try(what, ask, undo) {

@@ -9,8 +9,6 @@ import { Refusal } from "./api.js";
 
 const PAGE = 50;
 const RETRY_MS = 1000;
-// A reload that does not close the gap either is not tried for ever.
-const RELOADS_MAX = 2;
 // How long the current conversation waits for the list.
 const LIST_WITHIN_MS = 1500;
 const LIST_PAGES_MAX = 4;
@@ -26,20 +24,14 @@ const REASONS = {
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A place as the gateway writes it: `{epoch, seq}` or "EPOCH-SEQ". */
-function place(value) {
-  if (typeof value !== "string") return value;
-  const [epoch, seq] = value.split("-").map(Number);
-  return { epoch, seq };
-}
-
 export class Rooms {
   #store;
   #api;
   #link;
   #entering = 0;
-  #joined = new Set();
   #listing = null;
+  // What a person should know of the last connect.
+  #told = { missed: 0, reloaded: "" };
 
   constructor(store, api, link) {
     this.#store = store;
@@ -49,13 +41,35 @@ export class Rooms {
 
   /** True once live events of this conversation arrive. */
   isIn(id) {
-    return this.#joined.has(id);
+    return this.#link.isIn(id);
   }
 
   /** The connection is lost: no room is joined. */
   lost() {
     this.#entering += 1;
-    this.#joined.clear();
+  }
+
+  /** Something that happened while this was not connected. */
+  missed(event, data) {
+    const isNew = this.#store.conversation(data.conversationId)?.apply(event, data, this.#store.me.id);
+    if (isNew) this.#told.missed += 1;
+    this.#store.changed("list", "log");
+  }
+
+  /** What was missed cannot be told. Answers the place up to which history was read in its place. @throws {Refusal} */
+  async reload({ conversationId, reason }) {
+    const conversation = this.#store.conversation(conversationId);
+    if (!conversation) return null;
+    const { loaded } = conversation;
+    conversation.reset();
+    if (!loaded) {
+      // Only a preview: what the list says now is as good.
+      await this.loadList();
+      return null;
+    }
+    this.#told.reloaded = REASONS[reason] ?? "the gap could not be closed";
+    await this.#load(conversation);
+    return conversation.seen;
   }
 
   /**
@@ -65,18 +79,18 @@ export class Rooms {
   async enterAll() {
     const attempt = ++this.#entering;
     const isCurrent = () => attempt === this.#entering && this.#link.isConnected;
-    const told = { missed: 0, reloaded: "" };
+    this.#told = { missed: 0, reloaded: "" };
     // What is unread begins where the list says, so it comes first, unless it lets people wait.
     const listed = this.#insistOnList(isCurrent);
     await Promise.race([listed.catch(() => {}), pause(LIST_WITHIN_MS)]);
     const current = this.#store.conversation(this.#store.current);
-    if (current) await this.#insist(current, told, isCurrent).catch(() => {});
+    if (current) await this.#insist(current, isCurrent).catch(() => {});
     if (!isCurrent()) return null;
     this.#store.changed("log", "list");
     await listed.catch(() => {});
-    const others = this.#store.sorted().filter((one) => !this.#joined.has(one.id));
-    await this.#joinEach(others, told, isCurrent);
-    return isCurrent() ? told : null;
+    const others = this.#store.sorted().filter((one) => !this.isIn(one.id));
+    await this.#joinEach(others, isCurrent);
+    return isCurrent() ? this.#told : null;
   }
 
   /** Brings the list up to date, and joins what is new in it. */
@@ -84,8 +98,8 @@ export class Rooms {
     const attempt = this.#entering;
     const isCurrent = () => attempt === this.#entering && this.#link.isConnected;
     await this.loadList();
-    const missing = this.#store.sorted().filter((one) => !this.#joined.has(one.id));
-    if (isCurrent()) await this.#joinEach(missing, { missed: 0, reloaded: "" }, isCurrent);
+    const missing = this.#store.sorted().filter((one) => !this.isIn(one.id));
+    if (isCurrent()) await this.#joinEach(missing, isCurrent);
   }
 
   /** Reads the list; who asks while it is read gets the same answer. */
@@ -102,8 +116,8 @@ export class Rooms {
     }
     const attempt = this.#entering;
     const isCurrent = () => attempt === this.#entering && this.#link.isConnected;
-    if (conversation.loaded && this.#joined.has(conversation.id)) return;
-    await this.#insist(conversation, { missed: 0, reloaded: "" }, isCurrent);
+    if (conversation.loaded && this.isIn(conversation.id)) return;
+    await this.#insist(conversation, isCurrent);
   }
 
   /** The page of history before what is shown. @throws {Refusal} */
@@ -118,8 +132,7 @@ export class Rooms {
 
   /** Out of a conversation, here and at the gateway. */
   leave(id) {
-    this.#joined.delete(id);
-    this.#link.tell("leave:conversation", { conversationId: id });
+    this.#link.leave(id);
     this.#store.forget(id);
   }
 
@@ -157,24 +170,23 @@ export class Rooms {
     }
   }
 
-  async #joinEach(conversations, told, isCurrent) {
+  async #joinEach(conversations, isCurrent) {
     const waiting = [...conversations];
     const one = async () => {
       for (let next = waiting.shift(); next && isCurrent(); next = waiting.shift()) {
-        await this.#insist(next, told, isCurrent).catch(() => {});
+        await this.#insist(next, isCurrent).catch(() => {});
       }
     };
     await Promise.all(Array.from({ length: AT_A_TIME }, one));
   }
 
   // Until it is in, refused for good, or overtaken by another connect.
-  async #insist(conversation, told, isCurrent) {
+  async #insist(conversation, isCurrent) {
     while (isCurrent()) {
       try {
-        await this.#catchUp(conversation, told, isCurrent);
+        await this.#catchUp(conversation);
         return;
       } catch (refusal) {
-        conversation.catchingUp = false;
         if (!(refusal instanceof Refusal) || !refusal.isRetryable) {
           conversation.refusal = refusal;
           this.#store.changed("log");
@@ -185,60 +197,26 @@ export class Rooms {
     }
   }
 
-  // Joins, and fetches everything after what was seen.
-  async #catchUp(conversation, told, isCurrent) {
-    const { me, current } = this.#store;
-    const isShown = conversation.id === current || conversation.loaded;
-    conversation.catchingUp = true;
+  // Joins, with everything after what was seen.
+  async #catchUp(conversation) {
+    const { id, last } = conversation;
+    const isShown = id === this.#store.current || conversation.loaded;
     if (isShown && !conversation.loaded) await this.#load(conversation);
-    if (!isShown && !conversation.seen && conversation.last) conversation.sawUpTo(conversation.last);
-    let reloads = 0;
-    while (isCurrent()) {
-      const answer = await this.#link.ask("join:conversation", {
-        conversationId: conversation.id,
-        ...(conversation.seen && { after: conversation.seen }),
-      });
-      if (!isShown && !conversation.last && !conversation.seen && answer.seq > 0) {
-        // Something was said that the list did not tell yet.
-        conversation.sawUpTo({ epoch: answer.epoch, seq: 0 });
-        continue;
-      }
-      if (answer.complete === false && conversation.seen) {
-        if (!conversation.loaded) {
-          // Only a preview: what the list says now is as good.
-          conversation.reset();
-          await this.loadList();
-        } else {
-          told.reloaded = REASONS[answer.reason] ?? "the gap could not be closed";
-          conversation.reset();
-          await this.#load(conversation);
-          // History and join may still have a gap between them: join again from what was loaded.
-          reloads += 1;
-          if (conversation.seen && reloads <= RELOADS_MAX) continue;
-        }
-      }
-      const missed = answer.missed ?? [];
-      for (const { event, data } of missed) {
-        if (conversation.apply(event, data, me.id)) told.missed += 1;
-        conversation.sawUpTo(data);
-      }
-      if (answer.next && missed.length > 0) {
-        conversation.sawUpTo(place(answer.next));
-        continue;
-      }
-      this.#arrived(conversation, answer);
-      return;
+    if (!isShown && !conversation.seen && last) conversation.sawUpTo(last);
+    const { seen } = conversation;
+    let joined = await this.#link.join(id, seen ?? undefined);
+    if (!isShown && !last && !seen && joined.seq > 0) {
+      // Something was said that the list did not tell yet.
+      joined = await this.#link.join(id, { epoch: joined.epoch, seq: 0 });
     }
-    conversation.catchingUp = false;
+    this.#arrived(conversation, joined);
   }
 
   #arrived(conversation, answer) {
-    conversation.catchingUp = false;
     conversation.refusal = null;
     conversation.sawUpTo(answer);
     const last = conversation.settled.at(-1);
     if (last) conversation.sawUpTo(last);
-    this.#joined.add(conversation.id);
     this.#store.changed("list", "log");
   }
 

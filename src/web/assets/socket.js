@@ -1,101 +1,95 @@
-// One socket to the gateway, on the official client: connected, lost, refused; asking and hearing.
-//
-// The client reconnects by itself after a lost connection. Where the gateway itself has ended it, or
-// has said no, this decides: retry what may be retried, else hand the refusal on.
+// One socket to the gateway: the official client with the `vestibule` helper on it, which reconnects, joins again,
+// and repeats sends. Here is what the page hears of it.
 
 import { io } from "./socket.io.esm.min.js";
-import { Refusal } from "./api.js";
+import { Vestibule } from "./vestibule.js";
 
 const ACK_TIMEOUT_MS = 8000;
-const RETRY_MS = 1000;
-// The gateway ended it: a revoked device, an ended token, or a restart. Asking again tells which.
-const ENDED_RETRY_MS = 400;
+// What one person types is sent at once; its order is kept unless something has to be repeated.
+const SENDS_AT_ONCE = 32;
 
-/** Server events that the page hears. */
+/** Server events that the page hears, beside those of conversations. */
 const EVENTS = [
-  "message:new", "message:edited", "message:deleted", "message:read", "reaction:added",
-  "reaction:removed", "typing:start", "typing:stop", "private-message", "user:online",
-  "user:offline", "presence", "presence:state", "notification:new", "connection:request",
-  "connection:accepted", "connection:rejected", "conversation:changed", "degraded",
+  "typing:start", "typing:stop", "private-message", "user:online", "user:offline", "presence", "presence:state",
+  "notification:new", "connection:request", "connection:accepted", "connection:rejected", "conversation:changed",
+  "degraded",
 ];
 
 export class Link {
-  #socket;
-  #callbacks;
-  #timer;
+  #gateway;
 
   /**
-   * Callbacks: `connected(isResumed)`, `lost()`, `refused(refusal)` for good, `heard(event, data)`.
-   * Without a token the browser's cookie says who this is.
+   * Callbacks: `connected(isResumed)`, `lost()`, `refused(refusal)` for good, `heard(event, data)`, `missed(event,
+   * data)`, `reload({conversationId, reason})` answers the place up to which history was read, `delayed({
+   * clientMessageId, refusal, waitMs})`. Without a token the browser's cookie says who this is.
    */
   constructor(token, callbacks) {
-    this.#callbacks = callbacks;
-    this.#socket = io({
+    const socket = io({
       ...(token && { auth: { token } }),
+      autoConnect: false,
       forceNew: true,
       withCredentials: !token,
       transports: ["websocket", "polling"],
       tryAllTransports: true,
-      reconnectionDelay: 500,
-      reconnectionDelayMax: 5000,
     });
-    this.#listen();
+    // Which rooms are joined, and in which order, says the list.
+    this.#gateway = new Vestibule(socket, {
+      ackMs: ACK_TIMEOUT_MS,
+      inFlight: SENDS_AT_ONCE,
+      autoJoin: false,
+      reload: (what) => callbacks.reload(what),
+    });
+    this.#gateway
+      .on("connected", ({ isRecovered }) => callbacks.connected(isRecovered))
+      .on("lost", () => callbacks.lost())
+      .on("refused", (refusal) => callbacks.refused(refusal))
+      .on("delayed", (what) => callbacks.delayed(what))
+      .on("event", (event, data, { isMissed }) => {
+        if (isMissed) callbacks.missed(event, data);
+        else callbacks.heard(event, data);
+      });
+    socket.on("connect_error", () => callbacks.lost());
+    for (const event of EVENTS) socket.on(event, (data) => callbacks.heard(event, data));
   }
 
   get isConnected() {
-    return this.#socket.connected;
+    return this.#gateway.isConnected;
   }
 
   /** Tries again now. */
   reconnect() {
-    clearTimeout(this.#timer);
-    // A reconnection that waits for its turn is started anew.
-    this.#socket.disconnect().connect();
+    this.#gateway.reconnect();
   }
 
   close() {
-    clearTimeout(this.#timer);
-    this.#socket.off();
-    this.#socket.disconnect();
+    this.#gateway.close();
   }
 
   /** Says something that needs no answer; nothing when not connected. */
   tell(event, data) {
-    if (this.isConnected) this.#socket.emit(event, data);
+    if (this.isConnected) this.#gateway.socket.emit(event, data);
   }
 
   /** Asks, and gives the answer. @throws {Refusal} */
-  async ask(event, data) {
-    let answer;
-    try {
-      answer = await this.#socket.timeout(ACK_TIMEOUT_MS).emitWithAck(event, data);
-    } catch {
-      throw new Refusal({ code: "unavailable", message: "The node does not answer." });
-    }
-    if (answer?.ok) return answer;
-    throw new Refusal(answer?.error);
+  ask(event, data) {
+    return this.#gateway.ask(event, data);
   }
 
-  #listen() {
-    const socket = this.#socket;
-    socket.on("connect", () => this.#callbacks.connected(socket.recovered));
-    socket.on("disconnect", (reason) => {
-      this.#callbacks.lost();
-      if (reason === "io server disconnect") this.#later(ENDED_RETRY_MS);
-    });
-    socket.on("connect_error", (error) => {
-      this.#callbacks.lost();
-      if (socket.active) return;
-      // The gateway said no; the client does not try again by itself.
-      const refusal = new Refusal(error.data ?? { code: "unauthenticated", message: error.message });
-      if (refusal.isRetryable) this.#later(refusal.retryAfterMs ?? RETRY_MS);
-      else this.#callbacks.refused(refusal);
-    });
-    for (const event of EVENTS) socket.on(event, (data) => this.#callbacks.heard(event, data));
+  /** Sends until it is acknowledged. @throws {Refusal} for good */
+  deliver(event, data, clientMessageId) {
+    return this.#gateway.deliver(event, data, clientMessageId);
   }
 
-  #later(ms) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#socket.connect(), ms);
+  /** Into a conversation, with everything after a place: `{epoch, seq}` of now. @throws {Refusal} for good */
+  join(id, after) {
+    return this.#gateway.join(id, { after });
+  }
+
+  isIn(id) {
+    return this.#gateway.isIn(id);
+  }
+
+  leave(id) {
+    this.#gateway.leave(id);
   }
 }

@@ -40,6 +40,9 @@ export class Visit {
       lost: () => this.#lost(),
       refused: (refusal) => callbacks.refused(refusal),
       heard: (event, data) => this.#heard(event, data),
+      missed: (event, data) => this.rooms.missed(event, data),
+      reload: (what) => this.rooms.reload(what),
+      delayed: (what) => this.outgoing.delayed(what),
     });
     this.rooms = new Rooms(this.store, this.api, this.link);
     const { store, link, rooms } = this;

@@ -51,9 +51,9 @@ export async function eventually(what, probe, ms = ARRIVAL_MS) {
   }
 }
 
-/** A socket without a connection yet. `options` go to the client. */
-export async function socketFor(user, { auth, rooms, ...options } = {}) {
-  return io(url, {
+/** A socket without a connection yet. `options` go to the client; `to` is another way to the node. */
+export async function socketFor(user, { auth, rooms, ...options } = {}, to = url) {
+  return io(to, {
     forceNew: true,
     reconnection: false,
     autoConnect: false,

@@ -4,6 +4,8 @@
 import { readFile } from "node:fs/promises";
 
 const folder = new URL("../../../src/web/assets/", import.meta.url);
+/** Served beside the page's own, and kept where everybody finds it. */
+const helper = new URL("../../../client/vestibule.js", import.meta.url);
 const loaded = new Map();
 
 async function address(file) {
@@ -14,7 +16,8 @@ async function address(file) {
 async function read(file) {
   let text = await readFile(file, "utf8");
   for (const [, path] of text.matchAll(/ from "(\.[^"]+)"/g)) {
-    text = text.replace(`"${path}"`, `"${await address(new URL(path, file))}"`);
+    const from = path === "./vestibule.js" ? helper : new URL(path, file);
+    text = text.replace(`"${path}"`, `"${await address(from)}"`);
   }
   return `data:text/javascript,${encodeURIComponent(text)}`;
 }
