@@ -13,7 +13,7 @@
 //! | `"part"` | asks a node to end |
 //! | `"start"` | starts it again (a node: without waiting for it) |
 //! | `"lose"` | ends a shard, throws its data away and starts it |
-//! | `"running"` | which nodes run |
+//! | `"running"` | which nodes run, and how those ended that do not |
 
 #![allow(
     clippy::print_stdout,
@@ -132,12 +132,9 @@ impl Everything {
     fn servers(&self) -> Value {
         let ports: Vec<u16> = self.shards.iter().map(Redis::port).collect();
         let sentinels = self.sentinels.as_ref().map(|sentinels| {
-            let hosts: Vec<String> = sentinels
-                .urls()
-                .iter()
-                .map(|url| url.replace("redis://", ""))
-                .collect();
-            format!("redis+sentinel://{}/{SENTINEL_NAME}", hosts.join(","))
+            // One of them: commas separate shards.
+            let host = sentinels.urls()[0].replace("redis://", "");
+            format!("redis+sentinel://{host}/{SENTINEL_NAME}")
         });
         json!({
             "folder": self.folder,
@@ -154,7 +151,8 @@ impl Everything {
             "nodes" => return self.start_nodes(&order.nodes),
             "running" => {
                 let running: Vec<bool> = self.nodes.iter_mut().map(Node::is_running).collect();
-                return json!({ "running": running });
+                let endings: Vec<_> = self.nodes.iter_mut().map(Node::ending).collect();
+                return json!({ "running": running, "endings": endings });
             }
             "kill" => self.kill(order),
             "pause" => self.process(order).pause(),

@@ -4,7 +4,7 @@
 //
 // A record: `{rooms: [name], members: [Member.record()], histories: {room: {all, problem}}, isSettled}` and, where
 // there is more to hold it against: `archives: {room: [{epoch, seq, id}]}`, `presence: [{watcher, user, online,
-// expected}]`, `excuses: [{from, to, node?, member?, isPolling?}]` for lost connections, `sentAway` (how many
+// expected}]`, `excuses: [{from, to, node?, member?, isCarried?}]` for lost connections, `sentAway` (how many
 // connections the nodes say they closed because a room could not be completed), `ended` (nodes that ended by
 // themselves), `panics`.
 //
@@ -211,10 +211,10 @@ function judgeConnections({ members, excuses, sentAway = 0 }, { plan, violations
   }
 }
 
-function covers({ from, to, node, member, isPolling }, name, loss) {
+function covers({ from, to, node, member, isCarried }, name, loss) {
   if (node !== undefined && node !== loss.node) return false;
   if (member !== undefined && member !== name) return false;
-  if (isPolling && !loss.isPolling) return false;
+  if (isCarried && !loss.isCarried) return false;
   return loss.at >= from - SLACK_MS && loss.at <= to + SLACK_MS;
 }
 

@@ -22,13 +22,13 @@ function scene() {
   const record = {
     rooms: [ROOM], members: [ada, bo], isSettled: true, histories: { [ROOM]: { all: history } },
     archives: { [ROOM]: archive }, presence: [{ watcher: "ada", user: "bo", online: true, expected: true }],
-    excuses: [{ node: "A", from: 100_000, to: 110_000 }, { isPolling: true, from: 200_000, to: 210_000 }],
+    excuses: [{ node: "A", from: 100_000, to: 110_000 }, { isCarried: true, from: 200_000, to: 210_000 }],
   };
   return { ada, bo, history, archive, record, plan: { backMs: 10 } };
 }
 
 const shown = ({ places }) => places[0].shown;
-const loss = (more) => ({ reason: "transport close", node: "A", at: 105_000, isPolling: false, ...more });
+const loss = (more) => ({ reason: "transport close", node: "A", at: 105_000, isCarried: false, ...more });
 const lossy = (act) => (all) => {
   all.plan.isLossy = true;
   act(all);
@@ -60,8 +60,8 @@ for (const [what, spoil, expected] of [
   ["a connection was lost with its node", ({ bo }) => bo.losses.push(loss()), undefined],
   ["a connection was lost with another node", ({ bo }) => bo.losses.push(loss({ node: "B" })), /disconnected: bo/],
   ["a connection was lost some other time", ({ bo }) => bo.losses.push(loss({ at: 1 })), /disconnected: bo/],
-  ["a poll was lost on its way", ({ bo }) => bo.losses.push(loss({ at: 205_000, isPolling: true })), undefined],
-  ["a WebSocket was lost meanwhile", ({ bo }) => bo.losses.push(loss({ at: 205_000 })), /disconnected: bo/],
+  ["a connection was lost with a node that carried it", ({ bo }) => bo.losses.push(loss({ at: 205_000, isCarried: true })), undefined],
+  ["a connection that nobody carried was lost meanwhile", ({ bo }) => bo.losses.push(loss({ at: 205_000 })), /disconnected: bo/],
   ["a node sent somebody away for nothing",
     ({ bo, record }) => { bo.losses.push(loss({ at: 1 })); record.sentAway = 1; }, /disconnected: bo/],
   ["a node sent somebody away for a loss",

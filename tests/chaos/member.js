@@ -102,7 +102,7 @@ export class Member {
   #lost(reason) {
     if (this.isClosed) return;
     const { node, connectedAt: since } = this;
-    this.losses.push({ reason, at: Date.now(), since, node, isPolling: this.isPolling });
+    this.losses.push({ reason, at: Date.now(), since, node, isCarried: this.isCarried });
     this.lostAt ??= Date.now();
     for (const place of this.places.values()) place.isIn = false;
     // The stock client takes the end of its namespace for a wish.
@@ -121,8 +121,8 @@ export class Member {
     this.node = nodeOf(socket.io.engine.id);
     this.nodes.add(this.node);
     this.connectedAt = Date.now();
-    this.isPolling = socket.io.engine.transport.name === "polling";
-    socket.io.engine.once("upgrade", () => { this.isPolling = false; });
+    // Polls come by any node, and so does the WebSocket that they become.
+    this.isCarried = this.transports.includes("polling");
     // A client that got its session back has all its rooms, and what it missed comes by itself.
     if (socket.recovered) {
       this.counts.recovered += 1;

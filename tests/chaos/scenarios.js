@@ -21,7 +21,7 @@ export const SCENARIOS = {
   },
   sentinel: { sentinels: true, faults: ["a primary fails over"], beside: [...CLIENTS, "kill a node"] },
   brokers: { brokers: 3, faults: ["kill one of three brokers"], beside: [...CLIENTS, "kill a node"] },
-  skew: { skewed: { node: 1, by: "+10m" }, faults: [...NODES, "stop a shard and let it go on"], beside: CLIENTS },
+  skew: { skewed: { node: 1, by: 600 }, faults: [...NODES, "stop a shard and let it go on"], beside: CLIENTS },
   everything: {
     faults: [
       ...NODES, "kill a shard", "stop a shard and let it go on", "a shard comes back empty", "kill the broker",

@@ -1,18 +1,23 @@
 // A cluster with a way to break every link: nodes reach the servers, and some members the balancer, by proxies.
 
 import { randomBytes } from "node:crypto";
+import { execFile } from "node:child_process";
 import { copyFile, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { signed } from "../clients/lib/claims.js";
 import { nodeOf } from "./member.js";
 import { Proxy } from "./proxy.js";
 import { Servers } from "./servers.js";
 
+const run = promisify(execFile);
 const NODES = ["a", "b", "c"];
 /** Its partitions come and go with it; it has no clients. */
 const EXTRA = "d";
 const SENT_AWAY = "vestibule_bus_reloads_total";
 const LOOK_EVERY_MS = 500;
+/** Debian's package `faketime`. */
+const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 /** What every node is told. Losses are noticed, and nodes end, within seconds. */
 const SETTINGS = {
@@ -63,9 +68,11 @@ export class Stage {
     this.redis = await Promise.all(ports.shards.map((port, n) => this.#links(`shard ${n}`, port, true)));
     const all = { ...SETTINGS, "auth.secret": secret, "cluster.secret": secret, ...settings };
     const nodes = NODES.map((name, n) => ({ name, settings: { ...all, ...this.#ways(n) }, environment: {} }));
-    if (skewed !== undefined) nodes[skewed.node].environment = skew(skewed.by);
+    if (skewed !== undefined) nodes[skewed.node].environment = await skew(skewed.by, ports.folder);
     nodes.push({ name: EXTRA, settings: { ...all, ...this.#ways(undefined) }, extra: true });
     await this.servers.startNodes(nodes);
+    // A node that has only just come is not known to all others; polls for its sessions come through them.
+    await Promise.all(NODES.map((_, n) => this.#isWhole(n)));
     this.tags = await Promise.all(NODES.map((_, n) => this.#tag(n)));
     this.watch = setInterval(() => this.#look(), LOOK_EVERY_MS);
   }
@@ -90,10 +97,10 @@ export class Stage {
     return excuse;
   }
 
-  /** What comes to pass with a node: its clients may lose it, and so may polls that came by it. */
+  /** What comes to pass with a node: its clients may lose it, and so may those whose bytes it carried to another. */
   async away(n, act) {
     const from = Date.now();
-    const own = [this.excuse({ node: this.tags[n], from, to: Infinity }), this.excuse({ isPolling: true, from, to: Infinity })];
+    const own = [this.excuse({ node: this.tags[n], from, to: Infinity }), this.excuse({ isCarried: true, from, to: Infinity })];
     this.#away.add(n);
     try {
       await act();
@@ -121,8 +128,8 @@ export class Stage {
 
   /** Nodes that are not there although nobody ended them, and what they said when they panicked. */
   async misfortunes() {
-    const { running } = await this.servers.ask("running");
-    const ended = NODES.filter((_, n) => !running[n]);
+    const { running, endings } = await this.servers.ask("running");
+    const ended = NODES.flatMap((name, n) => (running[n] ? [] : [`${name} (${endings[n]})`]));
     const panics = [];
     for (const { name, log } of this.servers.nodes) {
       const text = await readFile(log, "utf8").catch(() => "");
@@ -164,6 +171,15 @@ export class Stage {
     };
   }
 
+  /** Waits until a node knows all others. */
+  async #isWhole(n) {
+    for (;;) {
+      const answer = await fetch(`${this.servers.nodes[n].operations}/cluster`);
+      if ((await answer.json()).nodes?.length === NODES.length) return;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
   /** How a node's session ids name it. */
   async #tag(n) {
     const answer = await fetch(`${this.servers.nodes[n].url}/socket.io/?EIO=4&transport=polling`);
@@ -171,12 +187,14 @@ export class Stage {
   }
 }
 
-/** The wall clock of a process, wrong; its monotonic clock stays right. */
-function skew(by) {
+/** The wall clock of a process, wrong by some seconds; its monotonic clock stays right. */
+async function skew(seconds, folder) {
+  const own = join(folder, "skew.so");
+  await run("cc", ["-shared", "-fPIC", "-O1", "-o", own, join(import.meta.dirname, "skew.c")]);
   return {
-    LD_PRELOAD: "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    FAKETIME: by,
+    LD_PRELOAD: `${own}:${FAKETIME}`,
+    FAKETIME: `${seconds < 0 ? "" : "+"}${seconds}`,
     FAKETIME_DONT_FAKE_MONOTONIC: "1",
-    DONT_FAKE_MONOTONIC: "1",
+    CHAOS_SKEW_S: String(seconds),
   };
 }

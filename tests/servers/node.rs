@@ -139,6 +139,11 @@ impl Node {
         self.process.as_mut().is_some_and(Process::is_running)
     }
 
+    /// How its process ended, if it was started and not ended by [`Node::kill`] or [`Node::end`].
+    pub fn ending(&mut self) -> Option<String> {
+        self.process.as_mut().and_then(Process::ending)
+    }
+
     /// Ends it at once, as a crash does.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

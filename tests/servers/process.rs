@@ -76,6 +76,12 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// How it ended, if it has: "exit status: 0", "signal: 11 (SIGSEGV)".
+    pub fn ending(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten();
+        status.map(|status| status.to_string())
+    }
+
     /// The end of what it printed.
     #[must_use]
     pub fn output(&self) -> String {
