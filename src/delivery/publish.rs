@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::history::Recent;
 use crate::eventlog::{Append, Appended, Error, EventLog};
 use crate::events::{Envelope, Row, Vocabulary, random_id, validate};
+use crate::lifecycle::mutation::{self, Mutation};
 use crate::types::{Code, ConversationId, EventId, Problem, Timestamp, UserId};
 
 /// Something that happened, told by a part of this program or by another service.
@@ -135,7 +136,15 @@ impl Future for Publishing {
     type Output = Result<Appended, Problem>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.0).poll(context));
+        let outcome = Pin::new(&mut self.0).poll(context);
+        if mutation::is_on(Mutation::AckBeforeLog) {
+            return Poll::Ready(Ok(Appended {
+                partition: 0,
+                offset: 0,
+                at: std::time::SystemTime::now().into(),
+            }));
+        }
+        let outcome = ready!(outcome);
         Poll::Ready(outcome.map_err(|error| problem(&error)))
     }
 }

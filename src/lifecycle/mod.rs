@@ -7,6 +7,7 @@
 
 pub mod drain;
 pub mod health;
+pub mod mutation;
 pub mod readiness;
 pub mod signal;
 

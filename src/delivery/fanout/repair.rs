@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::rooms::Track;
 use super::{DELIVERIES_PER_TURN, Fanout};
 use crate::cluster::bus::{Delivery, Publication};
+use crate::lifecycle::mutation::{self, Mutation};
 use crate::telemetry::metrics;
 use crate::timeline::{Entry, Error, Timeline};
 use crate::types::{Epoch, Position, RoomName, Seq, ShardId, ShardPosition};
@@ -110,6 +111,9 @@ impl Fanout {
 
     /// Entries of this shard may be missing from here on.
     pub(super) fn interrupted(&self, shard: ShardId) {
+        if mutation::is_on(Mutation::RepairOff) {
+            return;
+        }
         if let Some(repair) = self.repairs.borrow_mut().get_mut(&shard) {
             // The tick of a repair that waits for one comes behind this, and so does a repair that has not
             // begun.

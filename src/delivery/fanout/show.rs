@@ -5,6 +5,7 @@ use super::{Fanout, NAMESPACE};
 use crate::cluster::bus::{Ephemeral, Publication};
 use crate::delivery::meter;
 use crate::events::{Envelope, view};
+use crate::lifecycle::mutation::{self, Mutation};
 use crate::protocol::frame::Frame;
 use crate::protocol::socketio::encode;
 use crate::rooms::{Broadcast, Reach};
@@ -27,10 +28,16 @@ impl Fanout {
     /// The same for an entry that was read, wherever it was written.
     pub(super) fn show_next(&self, publication: &Publication) -> bool {
         let place = (publication.position, publication.at);
-        let verdict = match self.tracks.borrow_mut().get_mut(&publication.room) {
+        let mut verdict = match self.tracks.borrow_mut().get_mut(&publication.room) {
             Some(track) => track.judge(place, &publication.id),
             None => Verdict::New,
         };
+        if verdict == Verdict::Gap && mutation::is_on(Mutation::RepairOff) {
+            if let Some(track) = self.tracks.borrow_mut().get_mut(&publication.room) {
+                track.restart(Some(publication.position), publication.at);
+            }
+            verdict = Verdict::New;
+        }
         if verdict == Verdict::Gap {
             return false;
         }

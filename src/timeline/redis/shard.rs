@@ -12,6 +12,7 @@ use super::keys::{self, Keys};
 use super::link::Entering;
 use super::reply::{self, Strange};
 use crate::backend::redis::{Connection, Options, ShardOptions};
+use crate::lifecycle::mutation::{self, Mutation};
 use crate::placement::View;
 use crate::timeline::entry::Entry;
 use crate::timeline::{Apply, Error, Limits, Outcome, Range, Settle, Settlement};
@@ -103,6 +104,10 @@ impl Shard {
     fn applying(&self, view: &View, apply: &Apply) -> Cmd {
         let limits = &self.limits;
         let ids = self.keys.ids(&apply.room, apply.at, limits.dedup_window);
+        let window = match mutation::is_on(Mutation::DedupOff) {
+            true => -1,
+            false => i64::try_from(ms(limits.dedup_window)).unwrap_or(i64::MAX),
+        };
         let mut call = cmd("FCALL");
         call.arg("vb1_apply")
             .arg(7)
@@ -124,7 +129,7 @@ impl Shard {
         call.arg(limits.entries_max)
             .arg(limits.keep_min)
             .arg(ms(limits.ttl))
-            .arg(ms(limits.dedup_window))
+            .arg(window)
             .arg(self.options.place.publish());
         call.arg(may_be_elsewhere(view, &apply.room));
         call
