@@ -13,6 +13,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
@@ -78,6 +80,8 @@ pub struct Nodes(Arc<Inner>);
 struct Inner {
     me: NodeId,
     table: ArcSwap<Table>,
+    /// By how many milliseconds the nodes' common clock is ahead of this machine's.
+    ahead: AtomicI64,
 }
 
 #[derive(Default)]
@@ -94,6 +98,7 @@ impl Nodes {
         Self(Arc::new(Inner {
             me,
             table: ArcSwap::default(),
+            ahead: AtomicI64::new(0),
         }))
     }
 
@@ -124,6 +129,23 @@ impl Nodes {
         }
         metrics::INTERNAL_TAG_CLASHES.set(f64::from(clashes));
         self.0.table.store(Arc::new(Table { by_tag, all }));
+    }
+
+    /// Sets by how many milliseconds the clock that all nodes ask is ahead of this machine's.
+    pub fn set_clock(&self, ahead: i64) {
+        self.0.ahead.store(ahead, Ordering::Relaxed);
+    }
+
+    /// The time by the clock that all nodes ask: machines' own may be wrong, and differ.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let (ahead, now) = (self.0.ahead.load(Ordering::Relaxed), SystemTime::now());
+        let by = Duration::from_millis(ahead.unsigned_abs());
+        let right = match ahead < 0 {
+            true => now.checked_sub(by),
+            false => now.checked_add(by),
+        };
+        right.unwrap_or(now)
     }
 
     /// The live node that a tag names; also this one.
@@ -208,5 +230,24 @@ mod tests {
         nodes.set(vec![node(one.as_str(), 1), node(other.as_str(), 2)]);
         let lesser = one.min(other);
         assert_eq!(nodes.find_by_tag(Tag::of(&lesser)).unwrap().id, lesser);
+    }
+
+    #[test]
+    fn nodes_with_wrong_clocks_agree_on_the_time() {
+        let nodes = Nodes::new(NodeId::parse("a").unwrap());
+        for ahead in [600_000, -600_000, 0] {
+            nodes.set_clock(ahead);
+            let (now, own) = (nodes.now(), SystemTime::now());
+            let distance = match ahead < 0 {
+                true => own.duration_since(now),
+                false => now.duration_since(own),
+            };
+            let distance = distance.unwrap_or_default();
+            let wanted = Duration::from_millis(i64::unsigned_abs(ahead));
+            assert!(
+                distance.abs_diff(wanted) < Duration::from_secs(60),
+                "{ahead}: {distance:?}"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -128,7 +128,7 @@ impl Hatch {
             .map_or("", |target| target.as_str());
         let asked = (head.method.as_str(), target, client);
         let seals = self.internal.seals();
-        let (_, sealed) = seals.check(seal, asked, SystemTime::now())?;
+        let (_, sealed) = seals.check(seal, asked, self.internal.nodes().now())?;
         let body = Limited::new(body, self.body_max).collect();
         let body = tokio::time::timeout(BODY_WITHIN, body).await;
         let Ok(Ok(body)) = body else {

@@ -12,7 +12,7 @@ pub mod seal;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -335,7 +335,7 @@ impl Peers {
         let seal = self
             .internal
             .seals()
-            .seal(&node.id, &sealed, SystemTime::now());
+            .seal(&node.id, &sealed, self.internal.nodes().now());
         let mut request = Request::builder()
             .method(call.method)
             .uri(format!("http://{}{}", node.address, call.target))

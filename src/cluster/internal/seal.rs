@@ -3,7 +3,8 @@
 //! Each request carries a seal: HMAC-SHA256 with the cluster's secret over what it asks, of whom, from
 //! whom, and a digest of its body. The secret itself never travels. A seal is good for 30 seconds and
 //! once: it names the sender's process and a number that only grows there, and the receiver remembers the
-//! last 65,536 of each process. Answers are not sealed and nothing is encrypted: nodes belong in a network
+//! last 65,536 of each process. The time is that of the first shard's clock, because machines' own may differ by
+//! more. Answers are not sealed and nothing is encrypted: nodes belong in a network
 //! of their own.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Renews the lease, looks who lives and whether every shard answers.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use super::table::Table;
 use super::{Inner, JoinError, Load, Member, Membership, ShardReport, Shared, Times, View, lock};
 use crate::backend::redis::{Error as ServerError, Shards};
 use crate::telemetry::metrics;
+use crate::types::Timestamp;
 
 /// A renewal that takes longer is made again.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -153,7 +154,11 @@ fn told(inner: &Inner) {
 }
 
 async fn look(inner: &Inner, table: &mut Table) -> Result<(), ServerError> {
+    let (asked, since) = (Timestamp::from(SystemTime::now()), Instant::now());
     let (server_now, rows, run_id) = shard::members(&inner.shards).await?;
+    // It was read about halfway.
+    let halfway = i64::try_from(since.elapsed().as_millis() / 2).unwrap_or(i64::MAX);
+    let ahead = server_now.saturating_sub(asked.as_millis().saturating_add(halfway));
     let (live, gone) = table.heard(rows, (Instant::now(), server_now), &run_id);
     let count = u32::try_from(live.len()).unwrap_or(u32::MAX);
     metrics::CLUSTER_NODES.set(f64::from(count));
@@ -175,7 +180,8 @@ async fn look(inner: &Inner, table: &mut Table) -> Result<(), ServerError> {
         let nodes: Vec<&str> = live.iter().map(|live| live.member.id.as_str()).collect();
         tracing::info!(?nodes, "the nodes that live");
     }
-    inner.view.send_replace(Arc::new(View::new(live, gone)));
+    let view = View::new(live, gone);
+    inner.view.send_replace(Arc::new(View { ahead, ..view }));
     Ok(())
 }
 

@@ -99,6 +99,8 @@ pub struct View {
     pub live: Vec<Live>,
     /// Who is not swept yet.
     pub gone: Vec<Gone>,
+    /// By how many milliseconds the first shard's clock is ahead of this machine's.
+    pub ahead: i64,
     /// Of the live ones, numbered in their order.
     ring: Option<Ring>,
 }
@@ -256,6 +258,14 @@ impl Membership {
         }
     }
 
+    /// Resolves when the others have had the time to look and find this node. Until then a request that
+    /// comes to one of them for a session here is for an unknown one.
+    pub async fn is_known(&self) {
+        if let Self::Shared(shared) = self {
+            tokio::time::sleep(shared.0.times.poll.mul_f64(1.5)).await;
+        }
+    }
+
     /// Keeps the lease and looks who lives, until `stop`; then the lease is given back.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         match self {
@@ -280,6 +290,7 @@ impl Membership {
             }
             known.retain(|_, (_, seen)| now.duration_since(*seen) < REMEMBERED);
             nodes.set(known.values().map(|(info, _)| info.clone()).collect());
+            nodes.set_clock(view.ahead);
             if looks.changed().await.is_err() {
                 return;
             }
@@ -323,6 +334,7 @@ impl View {
             ring: Ring::of_nodes(&names).ok(),
             live,
             gone,
+            ahead: 0,
         }
     }
 
