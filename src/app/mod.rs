@@ -240,6 +240,7 @@ impl App {
                 TaskKind::Listener,
                 self.clients.run(cap, intake, drain.clone()),
             );
+            backends.membership.is_known().await;
             ready.release();
             std::future::pending::<()>().await;
         };
