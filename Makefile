@@ -1,7 +1,7 @@
 # Everyday commands. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster setup test check-fast check-cluster lint conformance bench bench-cluster fuzz
+.PHONY: help run cluster setup test check-fast check-cluster chaos check-chaos-mutations lint conformance bench bench-cluster fuzz
 
 # More arguments for the node, e.g. make run ARGS='--listen 127.0.0.1:9000'
 ARGS ?=
@@ -14,7 +14,7 @@ FUZZ_TOOLCHAIN ?= nightly
 
 help: ## Lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '  make %-14s %s\n' "$$name" "$$text"; done
+		printf '  make %-22s %s\n' "$$name" "$$text"; done
 
 run: ## Builds and starts a node; it prints the address of the demo page
 	@scripts/setup.sh --build
@@ -37,6 +37,16 @@ check-fast: ## Compiles everything and runs the tests that need no node
 
 check-cluster: setup ## Minutes of load on a cluster while each of its servers fails; prints what was counted
 	cargo test --release --test gateway -- --ignored cluster --nocapture --test-threads=1
+
+chaos: setup ## Breaks every part of a cluster while stock clients talk, and judges what they saw; ARGS='--scenario nodes --seed 7 --seconds 60'
+	cargo build --quiet --release --bin vestibule --example servers
+	node tests/chaos/run.mjs $(ARGS)
+
+check-chaos-mutations: setup ## Shows that the checker finds mistakes that are made on purpose
+	cargo build --quiet --bin vestibule --features mutations
+	cp target/debug/vestibule target/debug/vestibule-mutations
+	cargo build --quiet --bin vestibule --example servers
+	node tests/chaos/mutations.mjs
 
 lint: ## Formatting, clippy and documentation, with warnings as errors
 	cargo fmt --check

@@ -87,6 +87,9 @@ test_packages() {
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
   command -v java >/dev/null || packages+=(default-jre-headless)
   command -v mvn >/dev/null || packages+=(maven)
+  command -v psql >/dev/null || packages+=(postgresql-client)
+  # For a node whose clock is wrong.
+  command -v faketime >/dev/null || packages+=(faketime)
   # Debian ships Python without the part that makes environments.
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 }

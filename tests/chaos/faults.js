@@ -3,7 +3,7 @@
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Until a client that hears nothing has noticed and has come back. */
-const NOTICED_MS = 15_000;
+const NOTICED_MS = 20_000;
 
 const node = (random, { nodes }) => ({ node: random.whole(0, nodes) });
 const shard = (random, { redis }) => ({ shard: random.whole(0, redis.length) });
@@ -112,6 +112,11 @@ export const FAULTS = {
   },
   "kill the broker": {
     plan: span(0, 3_000),
+    act: (stage, { ms }) => restart(stage, "broker", 0, ms),
+  },
+  // Longer than a sender is left to wait.
+  "the broker is away": {
+    plan: span(9_000, 14_000),
     act: (stage, { ms }) => restart(stage, "broker", 0, ms),
   },
   "stop the broker and let it go on": {

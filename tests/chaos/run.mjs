@@ -94,7 +94,6 @@ async function judged({ name, scenario, seed, random, stage }) {
   const fleet = new Fleet(plan, (n) => ({
     link: links[n] || undefined,
     isDoubting: isDoubting(n),
-    ...(scenario.transports && { transports: scenario.transports }),
   }));
   // The judge knows members by their names.
   stage.ways = fleet.members.filter(({ link }) => link).map(({ name: own, link }) => Object.assign(link, { name: own }));

@@ -16,14 +16,13 @@ export const SCENARIOS = {
     faults: ["kill a shard", "stop a shard and let it go on", "a shard comes back empty"], beside: [...CLIENTS, ...LINKS],
   },
   log: {
-    faults: ["kill the broker", "stop the broker and let it go on", "kill PostgreSQL", "a node joins and leaves"],
+    faults: ["kill the broker", "the broker is away", "stop the broker and let it go on", "kill PostgreSQL", "a node joins and leaves"],
     beside: CLIENTS,
   },
   sentinel: { sentinels: true, faults: ["a primary fails over"], beside: [...CLIENTS, "kill a node"] },
   brokers: { brokers: 3, faults: ["kill one of three brokers"], beside: [...CLIENTS, "kill a node"] },
-  // Over WebSockets: nodes whose clocks differ by more than 30 s do not believe each other, so polls are not carried.
   skew: {
-    skewed: { node: 1, by: 600 }, transports: ["websocket"], faults: [...NODES, "stop a shard and let it go on"], beside: CLIENTS,
+    skewed: { node: 1, by: 600 }, faults: [...NODES, "stop a shard and let it go on"], beside: CLIENTS,
   },
   everything: {
     faults: [

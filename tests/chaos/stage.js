@@ -27,7 +27,7 @@ const SETTINGS = {
   "presence.grace": "2s",
   "presence.broadcast": "all",
   "transport.ping_interval": "3s",
-  "transport.ping_timeout": "3s",
+  "transport.ping_timeout": "7s",
   "kafka.session_timeout": "3s",
   "drain.unready": "1s",
   "drain.parting": "3s",

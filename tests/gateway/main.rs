@@ -15,6 +15,7 @@
 
 mod accounts;
 mod anynode;
+mod chaos;
 mod cli;
 mod clients;
 mod cluster;

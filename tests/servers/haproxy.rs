@@ -55,7 +55,7 @@ impl Balancer {
 fn settings(port: u16, nodes: &[Backend]) -> String {
     let mut text = format!(
         "global\n  maxconn 9000\n\
-         defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 1h\n\
+         defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 1h\n  timeout check 2s\n\
          \x20 option redispatch 1\n  retries 3\n  retry-on conn-failure empty-response\n\
          frontend clients\n  bind 127.0.0.1:{port}\n  default_backend nodes\n\
          backend nodes\n  balance roundrobin\n  option forwardfor\n  option httpchk GET /readyz\n"
