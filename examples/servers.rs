@@ -132,9 +132,12 @@ impl Everything {
     fn servers(&self) -> Value {
         let ports: Vec<u16> = self.shards.iter().map(Redis::port).collect();
         let sentinels = self.sentinels.as_ref().map(|sentinels| {
-            // One of them: commas separate shards.
-            let host = sentinels.urls()[0].replace("redis://", "");
-            format!("redis+sentinel://{host}/{SENTINEL_NAME}")
+            let hosts: Vec<String> = sentinels
+                .urls()
+                .iter()
+                .map(|url| url.replace("redis://", ""))
+                .collect();
+            format!("redis+sentinel://{}/{SENTINEL_NAME}", hosts.join(","))
         });
         json!({
             "folder": self.folder,

@@ -165,7 +165,8 @@ export class Stage {
     const shards = ports.shards.map((port, k) => `shard-${k}=redis://127.0.0.1:${own(this.redis[k], port)}`);
     if (ports.sentinels) shards.push(`shard-${shards.length}=${ports.sentinels}`);
     return {
-      "redis.shards": shards.join(","),
+      // As an array: addresses of Sentinels have commas in them.
+      "redis.shards": JSON.stringify(shards),
       "kafka.brokers": this.kafka.length > 0 && n !== undefined ? `127.0.0.1:${this.kafka[n].port}` : ports.kafka,
       "postgres.url": `postgres://vestibule@127.0.0.1:${own(this.postgres, ports.postgres)}/vestibule`,
     };
