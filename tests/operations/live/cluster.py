@@ -159,7 +159,7 @@ class Client:
         options = {"sslopt": {"ca_certs": str(ca)}} if ca else {}
         self.io = socketio.Client(http_session=session, websocket_extra_options=options, reconnection_delay=0.2,
                                   reconnection_delay_max=2, request_timeout=15)
-        self.messages = []
+        self.messages, self.doubled, self.reloads = [], [], []
         self.joined = self.after = None
         self.room = room
         self.closed = 0
@@ -170,8 +170,18 @@ class Client:
         until(lambda: self.joined, 20)
 
     def hear(self, message, *_):
+        """What is live comes once, after all that came before."""
+        place = (message["epoch"], message["seq"])
+        if self.after and place <= self.after:
+            self.doubled.append(message)
+            return
         self.messages.append(message)
-        self.after = {"epoch": message["epoch"], "seq": message["seq"]}
+        self.after = place
+
+    def take(self, message):
+        """A page of what was missed may overlap with what came meanwhile."""
+        if not self.after or (message["epoch"], message["seq"]) > self.after:
+            self.hear(message)
 
     def leave(self, *_):
         self.closed += 1
@@ -180,25 +190,43 @@ class Client:
         self.io.start_background_task(self.ask)
 
     def ask(self):
-        """Joins, again after each reconnection, and takes what was missed."""
-        for _ in range(50):
+        """Joins, again after each reconnection, and takes what was missed, page by page."""
+        for _ in range(100):
+            after = {"after": {"epoch": self.after[0], "seq": self.after[1]}} if self.after else {}
             try:
-                body = {"conversationId": self.room, **({"after": self.after} if self.after else {})}
-                answer = self.io.call("join:conversation", body, timeout=10)
+                answer = self.io.call("join:conversation", {"conversationId": self.room, **after}, timeout=10)
             except Exception:  # the connection went again: the next `connect` asks
                 if not self.io.connected:
                     return
                 continue
-            if answer["ok"]:
-                for event in answer["missed"]:
-                    self.hear(event.get("data", event) if "content" not in event else event)
+            if not answer["ok"]:
+                time.sleep(answer["error"].get("retryAfterMs", 200) / 1000)
+                continue
+            for event in answer["missed"]:
+                self.take(event["data"])
+            if not answer["complete"] and not answer.get("next"):
+                self.reloads.append(answer.get("reason"))
+            if not answer.get("next"):
                 self.joined = answer
                 return
-            time.sleep(answer["error"].get("retryAfterMs", 200) / 1000)
 
     def send(self, content: str, mark=None) -> dict:
         body = {"conversationId": self.room, "content": content, "clientMessageId": mark or secrets.token_hex(8)}
         return self.io.call("message:send", body, timeout=10)
+
+    def surely(self, content: str, seconds=60) -> dict:
+        """Sends until it is acknowledged, always under the same mark, as an application does."""
+        mark, end = secrets.token_hex(8), time.monotonic() + seconds
+        while True:
+            try:
+                answer = self.send(content, mark)
+                if answer["ok"]:
+                    return answer
+                wait = answer["error"].get("retryAfterMs", 200) / 1000
+            except Exception:  # no connection, or it went before the answer
+                wait = 0.2
+            assert time.monotonic() < end, f"{content} was not acknowledged within {seconds} s"
+            time.sleep(wait)
 
     def saw(self, content: str) -> bool:
         return any(message["content"] == content for message in self.messages)
