@@ -1,7 +1,7 @@
 # Everyday commands. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster setup test check-fast check-cluster chaos check-chaos-mutations lint conformance bench bench-cluster fuzz
+.PHONY: help run cluster setup test check-fast check-cluster chaos check-chaos-mutations check-ops-fast check-ops lint conformance bench bench-cluster fuzz
 
 # More arguments for the node, e.g. make run ARGS='--listen 127.0.0.1:9000'
 ARGS ?=
@@ -11,6 +11,9 @@ SOCKET_IO_PROTOCOL ?=
 # For make fuzz: how long each target runs, and a toolchain that has the sanitizers
 FUZZ_SECONDS ?= 60
 FUZZ_TOOLCHAIN ?= nightly
+
+# The checks of the operations files, in the environment that scripts/operations-tools.sh made
+OPERATIONS := cd tests/operations && tools/venv/bin/python -m pytest
 
 help: ## Lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -30,6 +33,7 @@ setup: ## Installs what building and testing need and this machine lacks
 test: setup ## Runs all tests, with real clients and a real browser
 	cargo test --no-fail-fast
 	node --test --test-concurrency=1 tests/conformance/*.test.js
+	$(OPERATIONS) fast
 
 check-fast: ## Compiles everything and runs the tests that need no node
 	cargo check --all-targets
@@ -47,6 +51,14 @@ check-chaos-mutations: setup ## Shows that the checker finds mistakes that are m
 	cp target/debug/vestibule target/debug/vestibule-mutations
 	cargo build --quiet --bin vestibule --example servers
 	node tests/chaos/mutations.mjs
+
+check-ops-fast: setup ## Chart, compose, rules, dashboards, balancers, as far as they can be judged without running
+	cargo build --quiet
+	$(OPERATIONS) fast
+
+check-ops: setup ## Balancers, dashboards, alert drills, backups and a rollout against running clusters
+	cargo build --quiet --bin vestibule --example cluster
+	$(OPERATIONS) live -s
 
 lint: ## Formatting, clippy and documentation, with warnings as errors
 	cargo fmt --check

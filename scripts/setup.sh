@@ -144,3 +144,4 @@ require_python
 install_node_packages
 install_python_packages
 fetch_kafka
+scripts/operations-tools.sh

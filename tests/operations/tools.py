@@ -10,7 +10,7 @@ CHART = ROOT / "helm/vestibule"
 
 
 def target() -> Path:
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 
 
 def program() -> Path:

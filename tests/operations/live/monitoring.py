@@ -114,11 +114,10 @@ class Monitoring:
     def ask(self, query):
         """The series of an instant query."""
         answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=20)
-        body = answer.json()
-        if body["status"] != "success":
-            # It is still starting, or the query is wrong.
-            assert answer.status_code == 503, f"{query}: {body.get('error')}"
+        if answer.status_code == 503:  # it is still starting
             return []
+        body = answer.json()
+        assert body["status"] == "success", f"{query}: {body.get('error')}"
         return body["data"]["result"]
 
     def over(self, query, last=60):
