@@ -11,6 +11,7 @@
 //!
 //! Not here: what a record means (that is `events`), and when one is done (`delivery` says so).
 
+mod append;
 mod committing;
 mod consumer;
 mod core;
@@ -37,19 +38,16 @@ mod topic_name;
 mod topics;
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use self::embedded::Embedded;
 use crate::backend::{kafka as brokers, sql as database};
 use crate::types::{Kind, Timestamp};
 
+pub use append::Append;
 pub use committing::Committing;
 pub use consumer::Consumer;
 pub use dead_letters::{Cause, DeadLetter, dead_letter_topic};
@@ -374,6 +372,22 @@ impl EventLog {
         }
     }
 
+    /// Where a group has still to begin in each of these partitions: the next offset that it has not
+    /// committed, 0 where it has committed none. Asked without joining the group.
+    ///
+    /// # Errors
+    /// In embedded mode, where there is no other member; when the brokers are away.
+    pub async fn committed(
+        &self,
+        group: &str,
+        partitions: Vec<(Arc<str>, u32)>,
+    ) -> Result<Vec<(Arc<str>, u32, u64)>, Error> {
+        match self.place() {
+            Ok(_) => Err(Error::Unsupported("asking what another member has done")),
+            Err(log) => log.committed(group, partitions).await,
+        }
+    }
+
     /// The first offset in each of these partitions of a topic that is not older than a time, or where
     /// the partition ends, as `(partition, offset)`.
     ///
@@ -477,21 +491,6 @@ enum Patience {
     Refuse,
     /// It is written again.
     Persist,
-}
-
-/// Resolves when a record is durable. May be dropped: the record stays.
-#[derive(Debug)]
-#[must_use = "a record counts as durable only when this has resolved"]
-pub struct Append(oneshot::Receiver<Result<Appended, Error>>);
-
-impl Future for Append {
-    type Output = Result<Appended, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|answer| answer.unwrap_or(Err(Error::Closed)))
-    }
 }
 
 /// One record's limit: the largest message a socket may send, with room for its envelope.

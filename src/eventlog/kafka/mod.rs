@@ -218,6 +218,25 @@ impl Log {
         cursor::blocking(move || queries.offsets_at(&topic, &partitions, at)).await
     }
 
+    pub(super) async fn committed(
+        &self,
+        group: &str,
+        partitions: Vec<(Arc<str>, u32)>,
+    ) -> Result<Vec<(Arc<str>, u32, u64)>, Error> {
+        let (queries, group) = (Arc::clone(&self.0.queries), group.to_owned());
+        cursor::blocking(move || {
+            let spots = partitions.into_iter().map(|(topic, n)| Spot::new(topic, n));
+            let spots: Vec<Spot> = spots.collect();
+            let committed = queries.committed(&group, &spots)?;
+            let place = |spot: Spot| {
+                let next = committed.get(&spot).copied().unwrap_or(0);
+                (spot.topic, spot.partition, next)
+            };
+            Ok(spots.into_iter().map(place).collect())
+        })
+        .await
+    }
+
     pub(super) async fn ensure_topics(&self, specs: &[TopicSpec]) -> Result<(), Error> {
         let found = topics::ensure(&self.0.options.connection, &self.0.names, specs).await?;
         let mut generations = self
