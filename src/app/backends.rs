@@ -11,7 +11,7 @@ use crate::archive::Archive;
 use crate::auth::Authenticator;
 use crate::backend::sql::{self, Database};
 use crate::cluster::bus::Bus;
-use crate::cluster::membership::{Load, Member, Membership};
+use crate::cluster::membership::{Load, Member, Membership, Partitions};
 use crate::cluster::presence::Presence;
 use crate::config::{self, Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
@@ -387,6 +387,7 @@ pub(super) fn member(id: NodeId) -> Member {
         started: std::time::SystemTime::now().into(),
         shards: Vec::new(),
         load: Load::default(),
+        pumps: Partitions::default(),
     }
 }
 

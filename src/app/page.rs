@@ -68,8 +68,8 @@ function touches is on one slot. Where a KEY, NAME or address is hashed, it is `
 | `{vbN}:x:CACHE:KEY` | string | the cache's; a record's is its row's | what a node read from the store, for the others: one of the caches above but `visibility`; a KEY of more than 96 bytes and each of `emails` is hashed |
 | `{vbN}:xg` | hash | none; at most 4,097 numbers | how often values were forgotten, so that none that was read before is kept after |
 | `{vbN}:l:NAME:KEY` | string | until it is full again | one limiter of one user or address (GCRA); a KEY of more than 96 bytes is hashed |
-| `{vb0}:node:NODE` | hash | 5 s, renewed each 1.5 s | a node's lease: its boot, how often renewed, and what it says of itself (address, version, load) |
-| `{vb0}:nodes` | hash | none | `NODE/BOOT` and when its lease was renewed last, of all that were seen and not swept since |
+| `{vb0}:node:NODE` | hash | 3 s, renewed each second | a node's lease: its boot, how often renewed |
+| `{vb0}:nodes` | hash | none | `NODE/BOOT`, when its lease was renewed last and what it said of itself then (address, version, load, which partitions it pumps), of all that were seen and not swept since |
 
 ";
 

@@ -5,11 +5,14 @@
     reason = "the nodes of a test have no drain"
 )]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use vestibule::cluster::membership::{JoinError, Load, Member, Membership, Times, duty_presence};
+use vestibule::cluster::membership::{
+    JoinError, Load, Member, Membership, Partitions, Times, duty_presence,
+};
 use vestibule::types::{NodeId, ShardId, Timestamp};
 
 use crate::shared::Servers;
@@ -30,6 +33,7 @@ pub(crate) fn member(id: &str, boot: &str) -> Member {
         started: Timestamp::from_millis(5),
         shards: Vec::new(),
         load: Load::default(),
+        pumps: Partitions::default(),
     }
 }
 
@@ -139,6 +143,11 @@ async fn who_does_not_renew_is_gone_and_its_duties_are_others() {
     until("both", SOON, || a.live().len() == 2 && b.live().len() == 2).await;
     // So that nobody has to wait until everybody had the time to renew.
     tokio::time::sleep(TIMES.ttl * 3 / 2).await;
+    // What it says just before its death is known after it.
+    let pumps: Partitions = [(Arc::from("messages"), 3)].into_iter().collect();
+    b.membership.announce(pumps.clone());
+    let is_known = || a.membership.view().live[1].member.pumps == pumps;
+    until("what b pumps", SOON, is_known).await;
     b.crash();
     until("b is gone", TIMES.ttl * 2, || {
         let view = a.membership.view();
@@ -146,7 +155,7 @@ async fn who_does_not_renew_is_gone_and_its_duties_are_others() {
     })
     .await;
     let gone = a.membership.view().gone[0].clone();
-    assert_eq!(gone.name(), "b/1");
+    assert_eq!((gone.name(), &gone.pumps), ("b/1".to_owned(), &pumps));
     let ago = gone.renewed.elapsed();
     assert!(
         ago >= TIMES.ttl - Duration::from_millis(50) && ago < TIMES.ttl * 2,
@@ -157,6 +166,13 @@ async fn who_does_not_renew_is_gone_and_its_duties_are_others() {
     assert!(!b.membership.holds_lease());
     a.membership.forget(&gone).await.unwrap();
     until("forgotten", SOON, || a.membership.view().gone.is_empty()).await;
+    // Who leaves has handed over what it pumped.
+    let c = Node::join(&servers, "c", "1").await.unwrap();
+    c.membership.announce(pumps);
+    until("c", SOON, || a.live() == ["a", "c"]).await;
+    c.leave().await;
+    until("c is gone", SOON, || a.membership.view().gone.len() == 1).await;
+    assert!(a.membership.view().gone[0].pumps.is_empty());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::lease::{Lease, Turn};
@@ -16,6 +16,8 @@ use crate::backend::redis::{Error as ServerError, Shards};
 use crate::telemetry::metrics;
 use crate::types::Timestamp;
 
+/// Between the end of a lease and the look at it.
+const JUST_AFTER: Duration = Duration::from_millis(10);
 /// A renewal that takes longer is made again.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,7 @@ impl Membership {
             view: watch::Sender::new(Arc::new(View::default())),
             reached: Mutex::new(Vec::with_capacity(count)),
             load: Box::new(load),
+            news: Notify::new(),
             shards,
         });
         take(&inner).await?;
@@ -79,7 +82,10 @@ pub(super) async fn run(inner: &Inner, stop: impl Future<Output = ()>) {
         let mut has_worked = true;
         loop {
             let pause = lock(&inner.lease).pause(has_worked, rand::random());
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = inner.news.notified() => {}
+            }
             let answer = timeout(ANSWERS_WITHIN, renew(inner)).await;
             has_worked = matches!(answer, Ok(Ok(Whose::Ours)));
             if let Ok(Ok(Whose::Others { .. })) = answer {
@@ -91,10 +97,14 @@ pub(super) async fn run(inner: &Inner, stop: impl Future<Output = ()>) {
     let looking = async {
         let mut table = Table::new(inner.times.ttl);
         loop {
-            if let Err(error) = look(inner, &mut table).await {
-                tracing::debug!(%error, "who lives cannot be asked");
-            }
-            sleep(inner.times.poll).await;
+            let pause = match look(inner, &mut table).await {
+                Ok(()) => until_next_look(inner),
+                Err(error) => {
+                    tracing::debug!(%error, "who lives cannot be asked");
+                    inner.times.poll
+                }
+            };
+            sleep(pause).await;
             told(inner);
         }
     };
@@ -151,6 +161,14 @@ fn told(inner: &Inner) {
             tracing::warn!("this node has no lease: it keeps its clients and does no duties");
         }
     }
+}
+
+/// A lease that may end before the next look is looked at right after its end.
+fn until_next_look(inner: &Inner) -> Duration {
+    let view = inner.view.borrow();
+    let first = view.live.iter().map(|live| live.left).min();
+    let end = first.unwrap_or(Duration::MAX).saturating_add(JUST_AFTER);
+    inner.times.poll.min(end)
 }
 
 async fn look(inner: &Inner, table: &mut Table) -> Result<(), ServerError> {

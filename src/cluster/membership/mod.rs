@@ -9,6 +9,7 @@
 
 mod driver;
 mod lease;
+mod partitions;
 mod redis;
 mod report;
 mod table;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::redis as shard;
 use crate::backend::redis::{Error as ServerError, Shards};
@@ -31,6 +32,7 @@ use lease::Lease;
 
 pub use self::redis::{LIBRARY, living};
 pub use lease::Times;
+pub use partitions::Partitions;
 pub use report::{NodeReport, Report, ShardReport};
 
 /// What a node says of itself.
@@ -52,6 +54,9 @@ pub struct Member {
     pub shards: Vec<String>,
     /// How busy it is.
     pub load: Load,
+    /// Whose records it takes into their rooms.
+    #[serde(default)]
+    pub pumps: Partitions,
 }
 
 /// How busy a node is.
@@ -82,6 +87,8 @@ pub struct Gone {
     pub boot: String,
     /// When it last renewed its lease, by this node's clock.
     pub renewed: Instant,
+    /// What it pumped, as it said last; nothing of a node that gave its lease back.
+    pub pumps: Partitions,
 }
 
 impl Gone {
@@ -154,6 +161,8 @@ struct Inner {
     view: watch::Sender<Arc<View>>,
     reached: Mutex<Vec<ShardReport>>,
     load: Box<dyn Fn() -> Load + Send + Sync>,
+    /// Told when this node has something new to say of itself.
+    news: Notify,
 }
 
 impl fmt::Debug for Inner {
@@ -166,6 +175,12 @@ impl fmt::Debug for Inner {
 
 /// How long a node that holds no lease is still asked for its sessions.
 const REMEMBERED: Duration = Duration::from_secs(20);
+
+/// The duty of pumping a partition whose node is gone, until the group has given it to another.
+#[must_use]
+pub fn duty_pump(topic: &str, partition: u32) -> String {
+    format!("pump:{topic}:{partition}")
+}
 
 /// The duty of forgetting nodes that were swept.
 pub const DUTY_NODES: &str = "nodes";
@@ -297,6 +312,14 @@ impl Membership {
         }
     }
 
+    /// Says which partitions this node pumps now; the others know it at their next look.
+    pub fn announce(&self, pumps: Partitions) {
+        if let Self::Shared(shared) = self {
+            lock(&shared.0.me).pumps = pumps;
+            shared.0.news.notify_one();
+        }
+    }
+
     /// Nothing is left of a node that is gone.
     ///
     /// # Errors
@@ -328,7 +351,8 @@ impl Shared {
 }
 
 impl View {
-    fn new(live: Vec<Live>, gone: Vec<Gone>) -> Self {
+    /// Of those who live, in the order of their ids, and of those who are gone.
+    pub(crate) fn new(live: Vec<Live>, gone: Vec<Gone>) -> Self {
         let names: Vec<String> = live.iter().map(|live| live.member.id.to_string()).collect();
         Self {
             ring: Ring::of_nodes(&names).ok(),
@@ -345,6 +369,16 @@ impl View {
         self.live
             .get(usize::from(place.0))
             .map(|live| &live.member.id)
+    }
+
+    /// The same of those for whom something holds; of everybody if it holds for none.
+    #[must_use]
+    pub fn among(&self, is_fit: impl Fn(&Member) -> bool) -> Self {
+        let mut live = self.live.clone();
+        if live.iter().any(|one| is_fit(&one.member)) {
+            live.retain(|one| is_fit(&one.member));
+        }
+        Self::new(live, Vec::new())
     }
 
     /// Those who can be reached, as other parts know them.

@@ -47,8 +47,9 @@ pub(super) async fn lease(shards: &Shards, me: &Member, ttl_ms: u64) -> Result<W
 
 pub(super) async fn leave(shards: &Shards, me: &Member) -> Result<(), Error> {
     let mut call = cmd("FCALL");
-    call.arg("vb1_leave").arg(1);
-    call.arg(node_key(me.id.as_str())).arg(&me.boot);
+    call.arg("vb1_leave").arg(2);
+    call.arg(node_key(me.id.as_str())).arg(nodes_key());
+    call.arg(me.id.as_str()).arg(&me.boot);
     shards.ask::<u8>(FIRST, &call).await.map(drop)
 }
 
@@ -62,16 +63,17 @@ pub(super) async fn members(shards: &Shards) -> Result<(i64, Vec<Row>, String), 
     let rows = seen
         .into_iter()
         .filter_map(|(node, boot, renewed, left, info)| {
-            let live = || {
-                let member: Member = serde_json::from_str(&info).ok()?;
-                let left = std::time::Duration::from_millis(left);
-                Some(Live { member, left })
-            };
+            let member: Option<Member> = serde_json::from_str(&info).ok();
+            let pumps = member.as_ref().map(|member| member.pumps.clone());
+            let left = std::time::Duration::from_millis(left);
             Some(Row {
                 node: NodeId::parse(&node).ok()?,
                 boot,
                 renewed,
-                live: if left > 0 { live() } else { None },
+                live: member
+                    .filter(|_| !left.is_zero())
+                    .map(|member| Live { member, left }),
+                pumps: pumps.unwrap_or_default(),
             })
         });
     let rows = rows.collect();

@@ -56,6 +56,8 @@ pub struct NodeReport {
     pub started: Timestamp,
     /// How busy it is.
     pub load: Load,
+    /// How many partitions of topics it pumps.
+    pub partitions: usize,
     /// What is left of its lease, in milliseconds; nothing where there is one node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_remaining_ms: Option<u64>,
@@ -98,6 +100,7 @@ impl Membership {
             version: live.member.version.clone(),
             started: live.member.started,
             load: live.member.load,
+            partitions: live.member.pumps.len(),
             lease_remaining_ms: (!is_alone)
                 .then(|| u64::try_from(live.left.as_millis()).unwrap_or(u64::MAX)),
         };

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Gone, Live};
+use super::{Gone, Live, Partitions};
 use crate::types::NodeId;
 
 /// One who was seen.
@@ -18,6 +18,8 @@ pub(super) struct Row {
     pub(super) renewed: i64,
     /// What it says of itself, while its lease lives.
     pub(super) live: Option<Live>,
+    /// What it said last that it pumps.
+    pub(super) pumps: Partitions,
 }
 
 /// What the shard said last.
@@ -64,6 +66,7 @@ impl Table {
                     node: row.node,
                     boot: row.boot,
                     renewed,
+                    pumps: row.pumps,
                 });
             }
         }
@@ -84,6 +87,7 @@ mod tests {
             boot: "b".to_owned(),
             renewed,
             live: None,
+            pumps: Partitions::default(),
         }
     }
 

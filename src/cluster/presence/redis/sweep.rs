@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::calls::Silent;
 use super::{BATCH, Shared, lock};
-use crate::cluster::membership::{DUTY_NODES, Gone, View, duty_presence};
+use crate::cluster::membership::{DUTY_NODES, Gone, Partitions, View, duty_presence};
 use crate::telemetry::metrics;
 use crate::types::{NodeId, ShardId, Timestamp, UserId};
 
@@ -121,6 +121,7 @@ impl Shared {
                 node: NodeId::parse(node).ok()?,
                 boot: boot.to_owned(),
                 renewed: since,
+                pumps: Partitions::default(),
             })
         });
         Ok(gone.collect())
