@@ -23,6 +23,7 @@ use crate::delivery::presence::{self as announcing, Announcer};
 use crate::delivery::publish::Publisher;
 use crate::delivery::pump::{self, Pump};
 use crate::delivery::restore::Restore;
+use crate::delivery::takeover::{self, Takeover};
 use crate::directory::Directory;
 use crate::eventlog::{self, EventLog, Retention};
 use crate::events::Vocabulary;
@@ -181,7 +182,8 @@ impl Backends {
             vocabulary: self.vocabulary.clone(),
             node: self.node.clone(),
         };
-        let pump = Pump::new(parts, pump::Options::default());
+        self.spawn_takeover(parts.clone(), tasks, drain);
+        let pump = Pump::new(parts, pump::Options::default()).telling(self.membership.clone());
         let parts = archiving::Parts {
             log: self.log.clone(),
             archive: self.archive.clone(),
@@ -272,6 +274,22 @@ impl Backends {
                 );
             }
         }
+    }
+
+    /// Where there are other nodes, whose partitions may be left without a reader.
+    fn spawn_takeover(&self, parts: pump::Parts, tasks: &Tasks, drain: &Drain) {
+        let Storage::Servers(servers) = &self.storage else {
+            return;
+        };
+        let options = takeover::Options::new(servers.session_timeout);
+        let takeover = Takeover::new(parts, self.membership.clone(), options);
+        let stop = drain.clone();
+        tasks.spawn(
+            TaskKind::Takeover,
+            takeover.run(async move {
+                stop.reached(Phase::Flushing).await;
+            }),
+        );
     }
 
     fn telling(&self) -> announcing::Parts {

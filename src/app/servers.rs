@@ -41,6 +41,8 @@ pub(super) struct Servers {
     pub(super) keeper: Keeper,
     pub(super) shards: Shards,
     pub(super) mover: Mover,
+    /// When Kafka moves the partitions of a member that is silent.
+    pub(super) session_timeout: Duration,
     /// Told when the lease may be given back.
     pub(super) leave: Arc<Notify>,
 }
@@ -127,6 +129,7 @@ impl Backends {
                 keeper,
                 shards: shards.clone(),
                 mover,
+                session_timeout: config.kafka.session_timeout.get(),
                 leave: Arc::default(),
             })),
             archiving: backends::archiving(config),

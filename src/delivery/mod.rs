@@ -10,6 +10,7 @@
 //! fanout:  bus -> the outboxes of one worker
 //! history: timeline and archive as one
 //! degraded: what does not work -> the sockets of this node
+//! takeover: the pump, of partitions whose node is dead, until the group has noticed
 //! raise:   topic `timeline` -> a shard whose server is another process than before
 //! restore: archive's tops and topic `timeline` -> timeline, before the pump starts
 //! ```
@@ -32,12 +33,14 @@ pub mod pump;
 pub mod raise;
 pub mod restore;
 pub mod sockets;
+pub mod takeover;
 pub mod whereabouts;
 
 mod apply;
 mod backoff;
 mod bury;
 mod chain;
+mod claims;
 mod lanes;
 mod meter;
 mod progress;

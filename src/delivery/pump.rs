@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::claims::Claims;
 use super::topics;
 use super::turn::Turn;
 use crate::cluster::bus::Bus;
+use crate::cluster::membership::Membership;
 use crate::eventlog::{Error, EventLog};
 use crate::events::{Catalogue, Vocabulary};
 use crate::timeline::Timeline;
@@ -94,13 +96,27 @@ impl Settled {
 pub struct Pump {
     parts: Parts,
     options: Options,
+    membership: Option<Membership>,
 }
 
 impl Pump {
     /// A pump over these parts.
     #[must_use]
     pub const fn new(parts: Parts, options: Options) -> Self {
-        Self { parts, options }
+        Self {
+            parts,
+            options,
+            membership: None,
+        }
+    }
+
+    /// The same, that tells the other nodes which partitions it reads.
+    #[must_use]
+    pub fn telling(self, membership: Membership) -> Self {
+        Self {
+            membership: Some(membership),
+            ..self
+        }
     }
 
     /// Runs until `drain` resolves; then finishes what is being applied, commits and returns.
@@ -116,6 +132,7 @@ impl Pump {
             let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
             let consumer = self.parts.log.consumer(GROUP, &names).await?;
             let mut turn = Turn::new(self.parts.clone(), self.options.clone(), consumer);
+            let mut claims = Claims::new(self.membership.clone());
             // A turn over other topics begins where this one ends: nothing is missed or repeated.
             let mut end = pin!(async {
                 tokio::select! {
@@ -125,6 +142,7 @@ impl Pump {
             });
             while !turn.is_over() {
                 let event = turn.next(end.as_mut()).await;
+                claims.note(&event);
                 turn.on(event).await?;
             }
             turn.end().await?;

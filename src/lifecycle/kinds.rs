@@ -68,6 +68,8 @@ kinds! {
     Emitter = "emitter", Abort, Log;
     /// Takes events from the log to their rooms' timelines.
     Pump = "pump", Wait, ShutDown;
+    /// Pumps for nodes that are dead, until the group has noticed.
+    Takeover = "takeover", Abort, Log;
     /// Does what follows from events: other events, records, memberships.
     Effects = "effects", Wait, ShutDown;
     /// Appends to the log.

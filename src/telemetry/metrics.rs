@@ -154,6 +154,10 @@ table! {
     PRESENCE_SWEPT: Counter = "vestibule_presence_swept_total", "users";
     /// Questions about users answered with what was known here, because their shard did not answer.
     PRESENCE_STALE: Counter = "vestibule_presence_stale_total", "users";
+    /// Times this node began to pump partitions of a node whose lease was over.
+    TAKEOVERS: Counter = "vestibule_takeovers_total", "takeovers";
+    /// Records of such nodes that this node settled: they are in their places, and durable in topic `timeline`.
+    TAKEOVER_RECORDS: Counter = "vestibule_takeover_records_total", "records";
     /// Nodes that hold a lease, as this node sees it.
     CLUSTER_NODES: Gauge = "vestibule_cluster_nodes", "nodes";
     /// 1 while this node holds its lease; without one it does no once-only duties.

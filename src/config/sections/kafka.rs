@@ -42,7 +42,8 @@ section! {
         password: Option<Secret<String>> = None;
         /// When a member of a group that is not heard of loses its partitions. Short moves them sooner after
         /// a crash; too short moves them because of a pause. The brokers bound it (6 s unless they are told
-        /// otherwise).
+        /// otherwise). Events do not wait for it: other nodes pump for a dead one when its lease, of 3 s, is
+        /// over.
         session_timeout: Span = Span::from_secs(6), in Span::from_secs(1) => Span::from_secs(300);
         /// When a sender is told that the log does not answer, and may try again.
         answer_within: Span = Span::from_secs(5), in Span::from_millis(100) => Span::from_secs(60);
