@@ -259,7 +259,7 @@ impl Backends {
                     TaskKind::Raiser,
                     guarded(drain.clone(), |stop| raiser.run(stop)),
                 );
-                tasks.spawn(TaskKind::Ring, servers.shards.clone().keep_plan());
+                tasks.spawn(TaskKind::Ring, servers.mover.shards.clone().keep_plan());
                 let mover = servers.mover.clone();
                 tasks.spawn(
                     TaskKind::Ring,
@@ -314,6 +314,7 @@ impl Backends {
             if timeout(SHARDS_WITHIN, join_all(all)).await.is_err() {
                 tracing::warn!("not all shards are there; clients are served all the same");
             }
+            self.membership.is_known().await;
             return;
         }
         loop {

@@ -240,7 +240,6 @@ impl App {
                 TaskKind::Listener,
                 self.clients.run(cap, intake, drain.clone()),
             );
-            backends.membership.is_known().await;
             ready.release();
             std::future::pending::<()>().await;
         };

@@ -39,7 +39,6 @@ pub(super) struct Servers {
     database: postgres::Database,
     pub(super) raiser: Raiser,
     pub(super) keeper: Keeper,
-    pub(super) shards: Shards,
     pub(super) mover: Mover,
     /// When Kafka moves the partitions of a member that is silent.
     pub(super) session_timeout: Duration,
@@ -127,7 +126,6 @@ impl Backends {
                 database,
                 raiser,
                 keeper,
-                shards: shards.clone(),
                 mover,
                 session_timeout: config.kafka.session_timeout.get(),
                 leave: Arc::default(),

@@ -280,6 +280,7 @@ mod tests {
 
     fn member(id: &str, pumps: Partitions) -> Member {
         Member {
+            shards: Vec::new(),
             id: NodeId::parse(id).unwrap(),
             boot: "1".to_owned(),
             address: None,

@@ -28,4 +28,5 @@ mod shared;
 mod speed;
 mod sqlite;
 mod store;
+mod takeover;
 mod timeline;

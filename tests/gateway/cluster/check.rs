@@ -96,15 +96,14 @@ impl Fault {
 }
 
 /// The program that sends and judges. Ended with the value.
-struct Checker {
+pub(super) struct Checker {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Checker {
     fn start(cluster: &Cluster, load: &Load) -> Self {
-        let mut node = program("node", cluster);
-        node.arg("../chaos/check.mjs");
+        let mut arguments = vec!["../chaos/check.mjs".to_owned()];
         for (name, value) in [
             ("senders", u64::from(load.senders)),
             ("rooms", u64::from(load.rooms)),
@@ -113,9 +112,17 @@ impl Checker {
             ("kills", u64::from(load.kills)),
             ("settle", SETTLE.as_secs()),
         ] {
-            node.arg(format!("--{name}={value}"));
+            arguments.push(format!("--{name}={value}"));
         }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Self::of(cluster, &arguments)
+    }
+
+    /// A program with its arguments, told where the cluster is.
+    pub(super) fn of(cluster: &Cluster, arguments: &[&str]) -> Self {
+        let mut node = program("node", cluster);
         let mut child = node
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -132,9 +139,15 @@ impl Checker {
         Self { child, lines }
     }
 
-    fn says(&self, within: Duration) -> String {
+    /// Its next line.
+    pub(super) fn says(&self, within: Duration) -> String {
         let line = self.lines.recv_timeout(within);
         line.unwrap_or_else(|error| panic!("the check says nothing within {within:?}: {error}"))
+    }
+
+    /// Whether it ended and found nothing wrong.
+    pub(super) fn has_passed(&mut self) -> bool {
+        self.child.wait().is_ok_and(|status| status.success())
     }
 }
 

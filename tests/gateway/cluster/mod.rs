@@ -5,6 +5,7 @@
 
 mod check;
 mod log;
+mod stall;
 
 use std::process::Command;
 use std::time::Duration;
