@@ -123,7 +123,7 @@ async fn nodes_see_each_other_and_share_the_duties() {
     assert_eq!(report["shards"].as_array().unwrap().len(), 2);
     assert_eq!(report["shards"][1]["share"], 0.5);
     assert_eq!(report["shards"][1]["reachable"], true);
-    assert_eq!(report["duties"].as_object().unwrap().len(), 3);
+    assert_eq!(report["duties"].as_object().unwrap().len(), 4);
     // Who leaves is gone at once.
     let last = nodes.pop().unwrap();
     last.leave().await;

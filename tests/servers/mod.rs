@@ -35,7 +35,13 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 #[must_use]
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let listeners: [TcpListener; N] = std::array::from_fn(|_| {
-        TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port can be had")
+        // Below those that the kernel gives to connections: one of them could have the port of a server that
+        // is being restarted.
+        let bound = (0..1_000).find_map(|_| {
+            let port = rand::random_range(12_000..32_000);
+            TcpListener::bind(("127.0.0.1", port)).ok()
+        });
+        bound.expect("a loopback port can be had")
     });
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
