@@ -216,16 +216,19 @@ class Client:
 
     def surely(self, content: str, seconds=60) -> dict:
         """Sends until it is acknowledged, always under the same mark, as an application does."""
-        mark, end = secrets.token_hex(8), time.monotonic() + seconds
+        mark, end, met = secrets.token_hex(8), time.monotonic() + seconds, []
         while True:
             try:
                 answer = self.send(content, mark)
                 if answer["ok"]:
                     return answer
+                met.append(answer["error"])
                 wait = answer["error"].get("retryAfterMs", 200) / 1000
-            except Exception:  # no connection, or it went before the answer
+            except Exception as error:  # no connection, or it went before the answer
+                met.append(repr(error))
                 wait = 0.2
-            assert time.monotonic() < end, f"{content} was not acknowledged within {seconds} s"
+            state = f"connected {self.io.connected}, engine {self.io.eio.state}, reconnecting {self.io._reconnect_task is not None}"
+            assert time.monotonic() < end, f"{content} was not acknowledged within {seconds} s ({state}): {met[:3]} … {met[-3:]}"
             time.sleep(wait)
 
     def saw(self, content: str) -> bool:

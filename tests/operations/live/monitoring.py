@@ -120,7 +120,7 @@ class Monitoring:
         assert body["status"] == "success", f"{query}: {body.get('error')}"
         return body["data"]["result"]
 
-    def over(self, query, last=60):
+    def over(self, query, last=120):
         """The series of a query over the last seconds."""
         now = time.time()
         answer = requests.get(f"{self.url}/api/v1/query_range", params={"query": query, "start": now - last, "end": now, "step": 5}, timeout=20).json()
