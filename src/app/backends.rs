@@ -13,6 +13,7 @@ use crate::backend::sql::{self, Database};
 use crate::cluster::bus::Bus;
 use crate::cluster::membership::{Load, Member, Membership, Partitions};
 use crate::cluster::presence::Presence;
+use crate::cluster::recovery::Recovery;
 use crate::config::{self, Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
 use crate::delivery::crowd::Crowds;
@@ -66,6 +67,8 @@ pub struct Backends {
     pub limits: Limits,
     /// Who is here.
     pub presence: Presence,
+    /// What sockets were, for clients that come back.
+    pub recovery: Recovery,
     /// Large conversations whose presence somebody watches.
     pub crowds: Crowds,
     /// Into the log.
@@ -157,6 +160,7 @@ impl Backends {
             accounts,
             limits: limits(config),
             presence,
+            recovery: recovery(&config.recovery),
             crowds,
             node,
             publisher,
@@ -379,6 +383,13 @@ async fn sweep(limits: Limits) {
     loop {
         timer.tick().await;
         limits.sweep(std::time::SystemTime::now().into());
+    }
+}
+
+fn recovery(section: &config::Recovery) -> Recovery {
+    match section.enabled {
+        true => Recovery::memory(section.window.get(), section.sessions_max),
+        false => Recovery::Off,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::backend::{cache, kafka, postgres};
 use crate::cluster::bus::Bus;
 use crate::cluster::membership::{self, Load, Member, Membership, Times};
 use crate::cluster::presence::{self, Presence};
+use crate::cluster::recovery::{self, Recovery};
 use crate::cluster::redis as bus;
 use crate::config::{self, Config, SaslMechanism};
 use crate::delivery::TIMELINE_TOPIC;
@@ -102,6 +103,10 @@ impl Backends {
             bus.clone(),
             backends::account_options(config),
         );
+        let recovery = match config.recovery.enabled {
+            true => Recovery::redis(shards.clone(), config.recovery.window.get()),
+            false => Recovery::Off,
+        };
         let limits = shared_limits(config, shards.clone());
         let mover = mover(&shards, rooms, &membership);
         Ok(Self {
@@ -111,6 +116,7 @@ impl Backends {
             accounts,
             limits,
             presence,
+            recovery,
             crowds,
             node,
             publisher,
@@ -154,6 +160,7 @@ impl Opened {
             limits::redis::LIBRARY,
             membership::LIBRARY,
             presence::redis::LIBRARY,
+            recovery::redis::LIBRARY,
             cache::shared::LIBRARY,
         ];
         let shards = Shards::new(&specs, &libraries).context("redis.shards")?;

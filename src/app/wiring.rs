@@ -10,9 +10,11 @@ use super::front::Parts;
 use super::library::{cors, trusted};
 use crate::api::{self, Api};
 use crate::config::{self, Config};
+use crate::delivery::catchup::Catchup;
 use crate::delivery::fanout::Fanout;
 use crate::edge::origin::Cors;
 use crate::edge::tls::Tls;
+use crate::handlers::returns::Returns;
 use crate::handlers::{self, Context};
 use crate::lifecycle::{Drain, Health, Workers};
 use crate::limits::Rules;
@@ -44,6 +46,7 @@ pub(super) fn parts(
     let (vocabulary, timeline) = (backends.vocabulary.clone(), backends.timeline.clone());
     let recent = backends.publisher.recent().clone();
     let watched = Arc::clone(&context);
+    let has_offsets = backends.recovery.is_on();
     Ok(Parts {
         server,
         edge: config.edge.clone(),
@@ -75,6 +78,9 @@ pub(super) fn parts(
                 vocabulary.clone(),
                 timeline.clone(),
             );
+            if has_offsets {
+                fanout.show_offsets();
+            }
             local.provide(Rc::clone(&fanout));
             local.provide(Rc::new(recent.clone()));
             let watch = handlers::Watch::install(&watched, local, &fanout);
@@ -104,6 +110,14 @@ fn context(config: &Config, backends: &Backends, health: &Health) -> Context {
         is_presence_for_all: backends.is_presence_for_all,
         is_self_enrolment: config.rooms.self_enrolment,
         presence: backends.presence.clone(),
+        returns: Returns::new(
+            (backends.recovery.clone(), &config.recovery),
+            Catchup::new(
+                (backends.timeline.clone(), backends.archive.clone()),
+                backends.vocabulary.clone(),
+                config.recovery.events_max,
+            ),
+        ),
         rooms_max: config.rooms.rooms_per_socket_max,
         typing_for: TYPING_FOR,
         turns: handlers::reaction::Turns::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{RoomName, UserId};
+use crate::types::{RoomName, SocketId, UserId};
 
 /// A word to every worker of every node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,14 @@ pub enum Control {
         user: UserId,
         /// From where.
         room: RoomName,
+    },
+    /// Its client has come back and taken a socket over: whoever still has it as it was in an earlier
+    /// generation ends it.
+    TakeOver {
+        /// Which.
+        socket: SocketId,
+        /// That of the new owner.
+        generation: u64,
     },
     /// Forget a cached value: the cache's name, the key.
     Forget {

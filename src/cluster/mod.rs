@@ -7,6 +7,7 @@ pub mod internal;
 pub mod membership;
 pub mod nodes;
 pub mod presence;
+pub mod recovery;
 pub mod redis;
 
 mod memory;

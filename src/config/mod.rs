@@ -39,6 +39,7 @@ pub use sections::kafka::{Kafka, SaslMechanism};
 pub use sections::limits::Limits;
 pub use sections::postgres::Postgres;
 pub use sections::presence::{Audience, Presence};
+pub use sections::recovery::Recovery;
 pub use sections::redis::{Redis, ShardSpec};
 pub use sections::rooms::Rooms;
 pub use sections::telemetry::{LogFormat, Telemetry};
@@ -79,6 +80,7 @@ section! {
         rooms: Rooms,
         limits: Limits,
         presence: Presence,
+        recovery: Recovery,
         auth: Auth,
         eventlog: EventLog,
         timeline: Timeline,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::cluster::emitter::decode::{Command, Targets};
 use crate::delivery::fanout::{Fanout, is_of_token};
+use crate::rooms::Broadcast;
 use crate::server::{Args, Emitter, Io, Overloaded};
 use crate::types::RoomName;
 
@@ -27,7 +28,19 @@ pub fn apply(io: &Io, command: Command) -> Result<(), Overloaded> {
             if is_volatile {
                 emitter = emitter.volatile();
             }
-            emitter.emit(&event, Args { json, attachments })
+            if !attachments.is_empty() || !json.trim_end().ends_with('"') {
+                return emitter.emit(&event, Args { json, attachments });
+            }
+            // Each worker shows a position of its own behind a text.
+            emitter.each_worker(move |local, reach| {
+                if let Some(fanout) = local.part::<Fanout>() {
+                    local.hub().broadcast(&Broadcast {
+                        reach: reach.clone(),
+                        frame: fanout.frame_of(&event, &json),
+                        is_volatile,
+                    });
+                }
+            })
         }
         Command::Join { who, rooms } => {
             let rooms = named(&rooms);

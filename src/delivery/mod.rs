@@ -7,6 +7,7 @@
 //! archive: topic `timeline` -> archive -> commit
 //! effects: log -> derived events in the log, records, memberships -> commit
 //! presence: who came and went -> log; crowds in batches -> bus
+//! catchup: timeline and archive -> what a client that comes back has missed
 //! fanout:  bus -> the outboxes of one worker
 //! history: timeline and archive as one
 //! degraded: what does not work -> the sockets of this node
@@ -20,6 +21,7 @@
 //! be applied is put aside, as a dead letter, and only when that is durable does its partition go on.
 
 pub mod archive;
+pub mod catchup;
 pub mod crowd;
 pub mod degraded;
 pub mod effects;

@@ -15,12 +15,15 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::returns::{self, NotResumed};
 use super::watch::{Watch, end_if_refused};
 use super::{Context, Session, now, presence};
 use crate::auth::{Credentials, Identity};
+use crate::cluster::recovery::Joined;
 use crate::delivery::degraded;
 use crate::delivery::fanout::{Fanout, token_room, user_room};
 use crate::server::{ConnectError, Namespace, Socket};
+use crate::telemetry::labels::{Label as _, Resumed};
 use crate::telemetry::metrics;
 use crate::types::{Code, Problem, RoomName};
 
@@ -37,16 +40,17 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     let asked = Arc::clone(context);
     namespace.middleware(move |socket, auth| {
         let context = Arc::clone(&asked);
-        async move {
-            enter(&context, &socket, auth.as_deref())
-                .await
-                .map_err(refusal)
-        }
+        async move { enter(&context, &socket, auth.as_deref()).await }
     });
     let here = Arc::clone(context);
     namespace.on_connect(move |socket| {
         presence::came(&here, socket);
         entered(&here, socket);
+        returns::deliver(&here, socket);
+        if is_superseded(socket) {
+            returns::take_over(socket);
+            return;
+        }
         degraded::tell_one(socket, &here.health);
     });
     let context = Arc::clone(context);
@@ -56,11 +60,16 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
         metrics::SOCKETS_CLOSED.of(reason).add(1);
         if let Some(session) = socket.data::<Session>() {
             session.typing.end(socket);
+            returns::ended(&context, socket, &session, reason);
         }
     });
 }
 
-async fn enter(context: &Context, socket: &Socket, auth: Option<&RawValue>) -> Result<(), Problem> {
+async fn enter(
+    context: &Context,
+    socket: &Socket,
+    auth: Option<&RawValue>,
+) -> Result<(), ConnectError> {
     let handshake = socket.handshake();
     let credentials = Credentials {
         auth: auth.map(RawValue::get),
@@ -70,7 +79,8 @@ async fn enter(context: &Context, socket: &Socket, auth: Option<&RawValue>) -> R
     let identity = context
         .authenticator
         .authenticate(&credentials, now())
-        .await?;
+        .await
+        .map_err(Problem::from)?;
     context.accounts.check(&identity, now()).await?;
     let fanout = socket
         .local()
@@ -79,7 +89,39 @@ async fn enter(context: &Context, socket: &Socket, auth: Option<&RawValue>) -> R
     let rooms = own_rooms(context, &identity).await?;
     tracing::debug!(socket = %socket.id(), user = %identity.user(), "connected");
     let by_token = identity.token_id().and_then(token_room);
-    socket.set_data(Session::new(identity, Rc::clone(&fanout)));
+    let mut not_resumed = socket.not_resumed();
+    if let Some(asked) = returns::asked(auth).filter(|_| context.returns.is_on())
+        && not_resumed.is_none()
+    {
+        let who = (socket, identity.clone());
+        let resumed = returns::resume(context, who, &fanout, (asked, &rooms)).await;
+        match resumed {
+            Ok(Ok(())) => {
+                metrics::RECOVERY_RESUMES.of(Resumed::Recovered).add(1);
+                by_token.map(|room| socket.join(&room));
+                return Ok(());
+            }
+            Ok(Err(reason)) => match came_anew(reason) {
+                (reason, false) => not_resumed = Some(reason),
+                (reason, true) => {
+                    return Err(ConnectError {
+                        begins_anew: Some(reason),
+                        ..ConnectError::new("the socket begins anew")
+                    });
+                }
+            },
+            Err(problem) => {
+                metrics::RECOVERY_RESUMES.of(Resumed::Abandoned).add(1);
+                return Err(problem.into());
+            }
+        }
+    }
+    let session = Session::new(identity, Rc::clone(&fanout));
+    session.not_resumed.set(not_resumed);
+    if let Some(kept) = returns::Kept::new(&context.returns) {
+        session.kept.get_or_init(|| kept);
+    }
+    socket.set_data(session);
     if !socket.admit() {
         // It ended meanwhile: nobody reads the answer.
         return Ok(());
@@ -87,7 +129,27 @@ async fn enter(context: &Context, socket: &Socket, auth: Option<&RawValue>) -> R
     if let Some(room) = by_token {
         socket.join(&room);
     }
-    attach(context, socket, (&fanout, &rooms)).await
+    attach(context, socket, (&fanout, &rooms)).await?;
+    if let Some(session) = socket.data::<Session>() {
+        returns::begin(context, socket, &session).await;
+    }
+    Ok(())
+}
+
+/// The reason, and whether another socket has to be made.
+fn came_anew(reason: NotResumed) -> (&'static str, bool) {
+    let (reason, is_another) = match reason {
+        NotResumed::Before(reason) => (reason, false),
+        NotResumed::After(reason) => (reason, true),
+    };
+    metrics::RECOVERY_RESUMES.of(reason).add(1);
+    (Resumed::VALUES[reason.index()], is_another)
+}
+
+/// Whether its client has come back elsewhere while it was entering.
+fn is_superseded(socket: &Socket) -> bool {
+    let watch = socket.local().part::<Watch>();
+    watch.is_some_and(|watch| watch.is_superseded(socket))
 }
 
 /// Puts a socket into rooms, at a place in each one's stream. Nothing to catch up: a socket that
@@ -104,9 +166,14 @@ async fn attach(
     let attaching = rooms.iter().map(|room| {
         let (fanout, socket, room) = (Rc::clone(fanout), socket.clone(), room.clone());
         let shard = context.timeline.shard_of(&room);
+        let context = context.clone();
         async move {
-            let is_in = fanout.attach(&socket, &room, shard).await.is_some();
-            (room, is_in)
+            let attached = fanout.attach(&socket, &room, shard).await;
+            if let Some(attached) = &attached {
+                let at = attached.at;
+                returns::moved_in(&context, &socket, &room, Joined { shard, at });
+            }
+            (room, attached.is_some())
         }
     });
     let mut attaching: FuturesUnordered<_> = attaching.collect();
@@ -201,6 +268,7 @@ async fn move_on(
     let groups = before.iter().filter(|room| is_group(room.as_str()));
     for room in groups.filter(|room| !own.contains(room)) {
         socket.leave(room.as_str());
+        returns::moved(context, socket, room, None);
     }
     let missing: Vec<_> = own
         .into_iter()
@@ -211,12 +279,15 @@ async fn move_on(
     }
 }
 
-fn refusal(problem: Problem) -> ConnectError {
-    metrics::CONNECT_ERRORS.of(problem.code).add(1);
-    ConnectError {
-        data: super::problem_data(&problem),
-        is_passing: matches!(problem.code, Code::Unavailable | Code::Overloaded),
-        message: problem.message,
+impl From<Problem> for ConnectError {
+    fn from(problem: Problem) -> Self {
+        metrics::CONNECT_ERRORS.of(problem.code).add(1);
+        Self {
+            data: super::problem_data(&problem),
+            is_passing: matches!(problem.code, Code::Unavailable | Code::Overloaded),
+            begins_anew: None,
+            message: problem.message,
+        }
     }
 }
 

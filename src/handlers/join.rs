@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Context, Session, now, reply};
+use super::{Context, Session, now, reply, returns};
+use crate::cluster::recovery::Joined as Place;
 use crate::delivery::fanout::{Attached, rooms_counted};
 use crate::delivery::history::{Missed, Shown};
 use crate::server::{Ack, Event, Json, Namespace, Socket};
@@ -125,6 +126,17 @@ async fn try_join(
             return Err(problem);
         }
     };
+    // Its client is told of nothing that would be gone with this node.
+    let place = Place {
+        shard: context.timeline.shard_of(&room),
+        at: attached.at,
+    };
+    if let Err(problem) = returns::joined(context, (socket, session), &room, place).await {
+        if !was_member {
+            socket.leave(room.as_str());
+        }
+        return Err(problem);
+    }
     let joined = Joined {
         ok: true,
         room: &room,

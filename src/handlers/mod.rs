@@ -28,10 +28,11 @@ mod rate;
 pub mod reaction;
 pub mod read_cursor;
 mod reply;
+pub mod returns;
 mod typing;
 mod watch;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -96,6 +97,8 @@ pub struct Context {
     pub health: Health,
     /// Who is here.
     pub presence: Presence,
+    /// Clients that come back.
+    pub returns: returns::Returns,
     /// Large conversations whose presence somebody watches.
     pub crowds: Crowds,
     /// Whether everybody may see who is online.
@@ -129,6 +132,12 @@ pub(crate) struct Session {
     /// Events of whatever kind.
     meter: Cell<Option<Meter>>,
     watching: presence::Watching,
+    /// What is kept of the socket, if its client can come back to it.
+    kept: OnceCell<returns::Kept>,
+    /// What the socket is to be sent first.
+    replay: RefCell<Option<returns::Replay>>,
+    /// Why its client did not get back the socket that it asked for.
+    not_resumed: Cell<Option<&'static str>>,
 }
 
 impl Session {
@@ -141,7 +150,21 @@ impl Session {
             order: Rc::default(),
             meter: Cell::new(None),
             watching: presence::Watching::default(),
+            kept: OnceCell::new(),
+            replay: RefCell::default(),
+            not_resumed: Cell::new(None),
         }
+    }
+
+    /// Whether its client can come back to it.
+    fn is_kept(&self) -> bool {
+        self.kept.get().is_some_and(returns::Kept::is_written)
+    }
+
+    /// Whether it is older than what is kept of it in this generation.
+    fn is_before(&self, generation: u64) -> bool {
+        let kept = self.kept.get();
+        kept.is_some_and(|kept| kept.generation < generation)
     }
 
     /// The session's user as a sender of events.
@@ -160,7 +183,7 @@ pub fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     }
     connect::register(namespace, context);
     join::register(namespace, context);
-    leave::register(namespace);
+    leave::register(namespace, context);
     change::register(namespace, context);
     reaction::register(namespace, context);
     read_cursor::register(namespace, context);

@@ -38,6 +38,13 @@ struct Namespace {
     members: HashMap<SocketId, Rc<Member>>,
 }
 
+impl Namespace {
+    fn knows(&self, member: &Rc<Member>) -> bool {
+        let known = self.members.get(member.id().as_str());
+        known.is_some_and(|known| Rc::ptr_eq(known, member))
+    }
+}
+
 /// What the hub counted since it was last asked.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
@@ -107,7 +114,10 @@ impl Hub {
             }
         }
         self.with(member.namespace(), |namespace| {
-            namespace.members.remove(member.id().as_str())
+            // Its id may be another's by now, who took its place.
+            if namespace.knows(member) {
+                namespace.members.remove(member.id().as_str());
+            }
         });
         member.set_owner(None);
         emptied
@@ -120,7 +130,7 @@ impl Hub {
             return false;
         }
         self.with(member.namespace(), |namespace| {
-            if !namespace.members.contains_key(member.id().as_str()) {
+            if !namespace.knows(member) {
                 return false;
             }
             let (room, is_first) = match namespace.rooms.entry(name.clone()) {
@@ -355,6 +365,23 @@ mod tests {
         assert_eq!(hub.leave(&members[4], "a"), Some(true));
         assert!(hub.room(ROOT, "a").is_none(), "an empty room is forgotten");
         assert_eq!(hub.room(ROOT, "b").unwrap().members.borrow().len(), 5);
+    }
+
+    #[test]
+    fn who_took_the_place_of_another_stays_when_that_one_ends() {
+        let hub = Hub::new(1);
+        let (old, new) = (member(&hub, 1), member(&hub, 2));
+        hub.join(&old, &name("a"));
+        let outbox = Rc::clone(new.outbox());
+        let taker = Member::new(SocketId::parse(&"x".repeat(20)).unwrap(), ROOT, outbox);
+        taker.resume(old.id().clone());
+        hub.add(&taker);
+        hub.join(&taker, &name("a"));
+        assert!(!hub.join(&old, &name("b")), "it is over");
+        hub.remove(&old);
+        let known = hub.member(ROOT, old.id().as_str()).unwrap();
+        assert!(Rc::ptr_eq(&known, &taker));
+        assert_eq!(hub.room(ROOT, "a").unwrap().members.borrow().len(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A socket as the rooms see it.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use super::hub::{NamespaceId, Room};
@@ -13,6 +13,8 @@ use crate::types::SocketId;
 /// Sockets of several namespaces may share one outbox, since they share one transport.
 pub struct Member {
     id: SocketId,
+    /// The id of the socket whose place it took.
+    resumed: OnceCell<SocketId>,
     namespace: NamespaceId,
     outbox: Rc<Outbox>,
     /// The rooms it is in and where in each; kept in step by the hub.
@@ -35,6 +37,7 @@ impl Member {
     pub fn new(id: SocketId, namespace: NamespaceId, outbox: Rc<Outbox>) -> Rc<Self> {
         Rc::new(Self {
             id,
+            resumed: OnceCell::new(),
             namespace,
             outbox,
             seats: RefCell::default(),
@@ -44,8 +47,13 @@ impl Member {
     }
 
     /// The socket's id.
-    pub const fn id(&self) -> &SocketId {
-        &self.id
+    pub fn id(&self) -> &SocketId {
+        self.resumed.get().unwrap_or(&self.id)
+    }
+
+    /// Gives it the id of the socket whose place it takes; before the hub knows it, and once.
+    pub fn resume(&self, id: SocketId) {
+        self.resumed.get_or_init(|| id);
     }
 
     /// The namespace the socket is in.

@@ -216,6 +216,19 @@ impl Outbox {
         Some(act(&*link))
     }
 
+    /// Queues what goes before everything that is held.
+    fn send_first(&self, frames: Vec<Frame>) {
+        if self.is_closed.get() {
+            return;
+        }
+        {
+            let mut queue = self.queue.borrow_mut();
+            queue.bytes += frames.iter().map(Frame::len).sum::<usize>();
+            queue.ready.extend(frames);
+        }
+        self.flush();
+    }
+
     fn release(&self, first: Vec<Frame>) {
         if self.is_closed.get() {
             return;
@@ -247,6 +260,20 @@ impl Hold {
         if let Some(outbox) = self.outbox.take() {
             outbox.release(first);
         }
+    }
+
+    /// Sends frames before what is kept back, and goes on holding that.
+    pub fn send_first(&self, frames: Vec<Frame>) {
+        if let Some(outbox) = &self.outbox {
+            outbox.send_first(frames);
+        }
+    }
+
+    /// Whether what was sent first has left, or can not any more.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let outbox = self.outbox.as_ref();
+        outbox.is_none_or(|outbox| outbox.is_closed() || outbox.is_empty())
     }
 
     /// Lets live frames through again, without what was kept back unless others hold it too.

@@ -319,14 +319,26 @@ impl Client {
             self.refuse(name, &error);
             return Ok(());
         };
+        let auth = auth.and_then(|text| RawValue::from_string(text.to_owned()).ok());
+        self.admit(namespace, auth, None)
+    }
+
+    /// Asks the namespace's middlewares about a socket, and lets it in. `note`: why another socket of this
+    /// CONNECT could not take its session's place.
+    fn admit(
+        &self,
+        namespace: &Arc<Namespace>,
+        auth: Option<Box<RawValue>>,
+        note: Option<&'static str>,
+    ) -> Result<(), CloseReason> {
         let client = self.me.upgrade().ok_or(CloseReason::ForcedClose)?;
         let socket = Socket::new(&client, Arc::clone(namespace));
+        socket.begins_anew(note);
         self.sockets.borrow_mut().push(socket.clone());
-        let auth = auth.and_then(|text| RawValue::from_string(text.to_owned()).ok());
         if namespace.keeps_auth {
             socket.keep_auth(auth.as_deref().map(RawValue::get));
         }
-        let asking = AssertUnwindSafe(ask(Arc::clone(namespace), socket.clone(), auth));
+        let asking = AssertUnwindSafe(ask(Arc::clone(namespace), socket.clone(), auth.clone()));
         let mut asking = Box::pin(asking.catch_unwind().map(|outcome| {
             outcome.unwrap_or_else(|_| {
                 tracing::error!(handler = "middleware", "a handler panicked");
@@ -334,22 +346,35 @@ impl Client {
             })
         }));
         match (&mut asking).now_or_never() {
-            Some(outcome) => self.enter(&socket, outcome),
+            Some(outcome) => self.enter(&socket, auth, outcome),
             None => socket.clone().spawn(async move {
                 let outcome = asking.await;
-                client.enter(&socket, outcome);
+                client.enter(&socket, auth, outcome);
             }),
         }
         Ok(())
     }
 
-    fn enter(&self, socket: &Socket, outcome: Result<(), ConnectError>) {
+    fn enter(
+        &self,
+        socket: &Socket,
+        auth: Option<Box<RawValue>>,
+        outcome: Result<(), ConnectError>,
+    ) {
         if self.is_closed.get() || socket.state() != State::Connecting {
             return;
         }
         if let Err(error) = outcome {
             self.forget(socket);
             socket.end(CloseReason::ServerNamespaceDisconnect);
+            // Once: a socket that already began anew is not asked to do so again.
+            if error.begins_anew.is_some() && socket.not_resumed().is_none() {
+                let namespace = Arc::clone(socket.table());
+                if let Err(reason) = self.admit(&namespace, auth, error.begins_anew) {
+                    self.disconnect_all(reason);
+                }
+                return;
+            }
             if error.is_passing && !self.has_joined.get() {
                 tracing::debug!(%error.message, "closed, to come again");
                 self.disconnect_all(CloseReason::Unavailable);
@@ -360,7 +385,8 @@ impl Client {
         }
         self.has_joined.set(true);
         let id = socket.id().as_str();
-        socket.enter(encode::connect(socket.namespace(), id, None));
+        let answer = encode::connect(socket.namespace(), id, socket.private_id());
+        socket.enter(answer);
         if let Some(on_connect) = &socket.table().on_connect {
             guarded("connect", || on_connect(socket));
         }

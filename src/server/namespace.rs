@@ -21,6 +21,8 @@ pub struct ConnectError {
     /// It may go well in a moment. A stock client that is refused never tries again, so its connection is
     /// closed instead if nothing else is on it: then it comes back by itself.
     pub is_passing: bool,
+    /// The socket's session cannot be resumed, and why: a new socket enters in its place.
+    pub begins_anew: Option<&'static str>,
 }
 
 impl ConnectError {
@@ -30,6 +32,7 @@ impl ConnectError {
             message: message.into(),
             data: None,
             is_passing: false,
+            begins_anew: None,
         }
     }
 }

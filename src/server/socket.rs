@@ -22,7 +22,7 @@ use super::namespace::{Handler, Namespace};
 use crate::protocol::frame::Frame;
 use crate::protocol::socketio::encode;
 use crate::rooms::{Hold, Member};
-use crate::types::{CloseReason, RoomName, SocketId};
+use crate::types::{CloseReason, PrivateId, RoomName, SocketId};
 
 /// Why a client's answer did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ struct Inner {
     auth: OnceCell<Box<str>>,
     /// Keeps what the rooms send behind the answer to CONNECT.
     entering: Cell<Option<Hold>>,
+    private_id: OnceCell<PrivateId>,
+    not_resumed: Cell<Option<&'static str>>,
 }
 
 /// Answers that this socket's client still owes.
@@ -108,6 +110,8 @@ impl Socket {
             acks: RefCell::new(None),
             auth: OnceCell::new(),
             entering: Cell::new(None),
+            private_id: OnceCell::new(),
+            not_resumed: Cell::new(None),
         }))
     }
 
@@ -175,6 +179,43 @@ impl Socket {
             self.0.local.hub().add(&self.0.member);
         }
         is_connecting
+    }
+
+    /// Lets a socket that is about to enter take the place of one that is over, as
+    /// [`admit`](Self::admit) does.
+    pub fn resume(&self, id: SocketId) -> bool {
+        if self.state() == State::Connecting {
+            self.0.member.resume(id);
+        }
+        self.admit()
+    }
+
+    /// What its client is told to come back by; before it has entered, and once.
+    pub fn set_private_id(&self, id: PrivateId) {
+        self.0.private_id.get_or_init(|| id);
+    }
+
+    pub(super) fn private_id(&self) -> Option<&str> {
+        self.0.private_id.get().map(PrivateId::as_str)
+    }
+
+    pub(super) fn begins_anew(&self, reason: Option<&'static str>) {
+        self.0.not_resumed.set(reason);
+    }
+
+    /// Why it does not take the place of the socket that its client asked for.
+    #[must_use]
+    pub fn not_resumed(&self) -> Option<&'static str> {
+        self.0.not_resumed.get()
+    }
+
+    /// Another connection took its place: it ends at once, whatever its transport still has to say.
+    pub fn taken_over(&self) {
+        self.end(CloseReason::TakenOver);
+        if let Some(client) = self.0.client.upgrade() {
+            client.forget(self);
+            client.disconnect_all(CloseReason::TakenOver);
+        }
     }
 
     /// Ties application data to the socket.

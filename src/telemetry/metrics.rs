@@ -9,7 +9,7 @@ use super::family::{Count, Counter, Gauge, Histogram, Kind, LabelInfo, Level, Op
 use super::family::{Series, Values};
 use super::labels::{
     AppendLane, Applied, Attempt, AuthFailure, Emitted, EngineIoError, Hop, Interruption,
-    LoginOutcome, Method, Packet, Refused, Route,
+    LoginOutcome, Method, Packet, Refused, Resumed, Route,
 };
 use super::labels::{Stage, Status, Transport, Unsealed};
 use crate::types::{CloseReason, Code};
@@ -192,6 +192,16 @@ table! {
     /// Times a worker was told that entries of a shard may be missing, by why.
     BUS_INTERRUPTIONS: Counter<Interruption> =
         "vestibule_bus_interruptions_total", "interruptions";
+    /// Clients that named the socket they had before, by how that ended.
+    RECOVERY_RESUMES: Counter<Resumed> = "vestibule_recovery_resumes_total", "clients";
+    /// Missed events that such clients were sent.
+    RECOVERY_REPLAYED: Counter = "vestibule_recovery_replayed_total", "events";
+    /// Reads of a room's last events that were asked for by clients that came back.
+    RECOVERY_READS_ASKED: Counter = "vestibule_recovery_reads_asked_total", "reads";
+    /// Those of them that were answered by a read that another client had asked for.
+    RECOVERY_READS_SHARED: Counter = "vestibule_recovery_reads_shared_total", "reads";
+    /// Sockets that ended because their clients had come back elsewhere.
+    RECOVERY_TAKEN_OVER: Counter = "vestibule_recovery_taken_over_total", "sockets";
     /// Rooms that this node hears from shards.
     BUS_SUBSCRIPTIONS: Gauge = "vestibule_bus_subscriptions", "rooms";
     /// Times the connection on which a shard is heard broke or could not be made.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::timeline::entry::{Entry, Source};
 use crate::timeline::shard::Shard;
-use crate::timeline::{Apply, Limits, Outcome, Range};
+use crate::timeline::{Apply, Ask, Limits, Outcome, Range, Since};
 use crate::types::{Epoch, Position, RoomName, ShardId, ShardPosition, Timestamp};
 
 /// The in-memory backend. Cheap to clone.
@@ -51,6 +51,10 @@ impl Timeline {
         limit: usize,
     ) -> Range {
         self.of(room).range(room, after, up_to, limit)
+    }
+
+    pub(super) fn since(&self, ask: &Ask) -> Since {
+        self.of(&ask.room).since(ask)
     }
 
     pub(super) fn top(&self, room: &RoomName) -> Position {

@@ -16,6 +16,7 @@ mod range;
 pub mod redis;
 mod room;
 mod shard;
+mod since;
 
 #[cfg(test)]
 mod tests;
@@ -25,11 +26,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::types::{Epoch, EventId, Kind, Position, RoomName, ShardId, ShardPosition, Timestamp};
+use crate::types::{
+    Epoch, EventId, Kind, Position, RoomName, ShardId, ShardPosition, ShardSeq, Timestamp,
+};
 
 pub use entry::{Entry, EntryError, Source};
 pub use memory::Timeline as Memory;
 pub use position::{Vector, VectorError};
+pub use since::{Ask, End, Since};
 
 /// How much a timeline keeps. All times are differences of the records' own times, so that applying
 /// the same log again gives the same answers.
@@ -315,6 +319,24 @@ impl Timeline {
         }
     }
 
+    /// What rooms of one shard got since a place in its stream, in one round trip; one answer for each.
+    pub async fn since_all(&self, shard: ShardId, asks: &[Ask]) -> Vec<Result<Since, Error>> {
+        match self {
+            Self::Memory(timeline) => asks.iter().map(|ask| Ok(timeline.since(ask))).collect(),
+            Self::Redis(timeline) => timeline.since_all(shard, asks).await,
+        }
+    }
+
+    /// The last place of a shard's stream in an epoch that has ended, if that is known: what was seen
+    /// beyond it was lost.
+    pub async fn end_of(&self, shard: ShardId, epoch: Epoch) -> Result<Option<ShardSeq>, Error> {
+        match self {
+            // Nothing is lost while the process lives, and no epoch ends.
+            Self::Memory(_) => Ok(None),
+            Self::Redis(timeline) => timeline.end_of(shard, epoch).await,
+        }
+    }
+
     /// The place of the room's last event; `seq` 0 when it has none.
     pub async fn top(&self, room: &RoomName) -> Result<Position, Error> {
         match self {
@@ -409,6 +431,15 @@ impl Timeline {
         match self {
             Self::Memory(_) => 0,
             Self::Redis(timeline) => timeline.view().plan.version,
+        }
+    }
+
+    /// Whether the ring has ever changed, so that rooms may hold what was written on another shard.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Redis(timeline) => timeline.view().plan.fence > 0,
         }
     }
 

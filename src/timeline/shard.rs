@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::timeline::entry::{Entry, Source};
 use crate::timeline::room::Room;
-use crate::timeline::{Apply, Limits, Outcome, Range};
+use crate::timeline::{Apply, Ask, End, Limits, Outcome, Range, Since};
 use crate::types::{Epoch, Position, RoomName, Seq, ShardId, ShardPosition, ShardSeq, Timestamp};
 
 /// Rooms looked at per call, so that dropping idle rooms never holds up an event. Each call adds
@@ -121,6 +121,17 @@ impl Shard {
                 more: false,
                 trimmed: None,
             },
+        }
+    }
+
+    pub(super) fn since(&self, ask: &Ask) -> Since {
+        let nothing = (Vec::new(), End::Beginning);
+        let room = self.rooms.get(&ask.room);
+        let (entries, end) = room.map_or(nothing, |room| room.since(ask));
+        Since {
+            epoch: self.top.epoch,
+            entries,
+            end,
         }
     }
 

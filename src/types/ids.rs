@@ -141,6 +141,11 @@ text_id! {
     SocketId, "socket id", |text| check_token("socket id", text)
 }
 text_id! {
+    /// By which a client comes back to its socket: 20 characters of `[A-Za-z0-9_-]`. A secret between it and
+    /// the nodes: never logged.
+    PrivateId, "private id", |text| check_token("private id", text)
+}
+text_id! {
     /// Who a token names. At most 128 bytes.
     UserId, "user id", |text| check_text("user id", text, 128)
 }

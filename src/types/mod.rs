@@ -14,7 +14,8 @@ mod units;
 
 pub use close::CloseReason;
 pub use error::{Code, Kind, Problem};
-pub use ids::{ConversationId, EventId, IdError, NodeId, RoomName, SessionId, SocketId, UserId};
+pub use ids::{ConversationId, EventId, IdError, NodeId, PrivateId, RoomName};
+pub use ids::{SessionId, SocketId, UserId};
 pub use position::{Epoch, Position, PositionError, Seq, ShardId, ShardPosition, ShardSeq};
 pub use rate::{Rate, RateError};
 pub use secret::Secret;

@@ -161,6 +161,21 @@ impl Shards {
         self.judged(shard, number, answer)
     }
 
+    /// Asks a command that is made for one life of the server: it is given the run id of the server that
+    /// answers it.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub async fn ask_alive<T: FromRedisValue>(
+        &self,
+        shard: ShardId,
+        command: impl FnOnce(&str) -> Cmd,
+    ) -> Result<T, Error> {
+        let (number, connection) = self.link(shard).await?;
+        let answer = connection.ask(&command(connection.run_id())).await;
+        self.judged(shard, number, answer)
+    }
+
     /// Asks a shard many commands at once, which it runs in this order.
     ///
     /// # Errors

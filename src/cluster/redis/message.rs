@@ -231,6 +231,10 @@ mod tests {
                 cache: "users".into(),
                 key: "a\nb".into(),
             },
+            Control::TakeOver {
+                socket: SocketId::parse(&"s".repeat(20)).unwrap(),
+                generation: 2,
+            },
             Control::Recheck,
         ] {
             let Ok(Message::Control { from, word }) = heard(control("n1", &one).unwrap()) else {

@@ -12,6 +12,7 @@ pub(super) mod kafka;
 pub(super) mod limits;
 pub(super) mod postgres;
 pub(super) mod presence;
+pub(super) mod recovery;
 pub(super) mod redis;
 pub(super) mod rooms;
 pub(super) mod telemetry;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Fanout, NAMESPACE, Waiting, rooms_counted};
 use crate::cluster::control::Control;
+use crate::cluster::recovery::Joined;
 use crate::rooms::{Member, Reach};
 use crate::server::Socket;
 use crate::types::{CloseReason, RoomName, ShardId, UserId};
@@ -14,8 +15,10 @@ pub struct Duties {
     pub shard_of: Box<dyn Fn(&RoomName) -> ShardId>,
     /// Rooms that one socket may be in.
     pub rooms_max: usize,
-    /// Told of [`Control::Forget`] and [`Control::Recheck`].
+    /// Told of [`Control::TakeOver`], [`Control::Forget`] and [`Control::Recheck`].
     pub others: Box<dyn Fn(&Control)>,
+    /// Told that a socket was put into a room at a place, or taken out of it (`None`).
+    pub moved: Box<dyn Fn(&Socket, &RoomName, Option<Joined>)>,
 }
 
 /// What of a token's id its room is named by.
@@ -48,11 +51,17 @@ impl Fanout {
             Control::LeaveRoom { user, room } => {
                 self.take_out(&self.members(user_room(user)), room);
             }
-            Control::Forget { .. } | Control::Recheck => {
+            Control::TakeOver { .. } | Control::Forget { .. } | Control::Recheck => {
                 if let Some(duties) = self.duties.get() {
                     (duties.others)(control);
                 }
             }
+        }
+    }
+
+    pub(super) fn moved(&self, socket: &Socket, room: &RoomName, joined: Option<Joined>) {
+        if let Some(duties) = self.duties.get() {
+            (duties.moved)(socket, room, joined);
         }
     }
 
@@ -99,7 +108,10 @@ impl Fanout {
     /// word in the stream.
     pub fn take_out(&self, members: &[Rc<Member>], room: &RoomName) {
         for member in members {
-            self.hub.leave(member, room.as_str());
+            let has_left = self.hub.leave(member, room.as_str()).is_some();
+            if has_left && let Some(socket) = Socket::of(member) {
+                self.moved(&socket, room, None);
+            }
         }
         self.waiting.borrow_mut().retain(|_, waiting| {
             let is_theirs = |member: &Rc<Member>| Rc::ptr_eq(member, waiting.socket.member());

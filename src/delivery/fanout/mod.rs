@@ -10,12 +10,16 @@
 //! their token and user (`control.rs`). What else they ask is handed to who registered with
 //! [`Fanout::on_control`].
 //!
+//! A socket whose client comes back is added to all its rooms in one step (`entering.rs`). What is shown
+//! carries the worker's position, by which a client says what it saw.
+//!
 //! What a bus over a network loses is found again in the timeline (`repair.rs`); what is next in a room,
 //! and what its members were shown before, is known for each room (`rooms.rs`).
 //!
 //! Not here: who may join (`handlers`).
 
 mod control;
+mod entering;
 mod repair;
 mod rooms;
 mod show;
@@ -29,15 +33,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::cluster::bus::{Delivery, Port, Stream};
+use crate::cluster::recovery::Joined;
 use crate::events::Vocabulary;
 use crate::rooms::{Hold, Hub, Member, NamespaceId};
 use crate::server::Socket;
 use crate::timeline::{Timeline, Vector};
-use crate::types::{RoomName, ShardId, ShardPosition};
+use crate::types::{RoomName, ShardId, ShardPosition, SocketId};
+use entering::Entering;
 use repair::Repair;
 use rooms::Track;
 
 pub use control::{Duties, is_of_token, token_room, user_room};
+pub use entering::Entered;
 
 /// A socket is in the room from `at` on; what it is sent waits until `hold` is released.
 pub struct Attached {
@@ -83,6 +90,11 @@ pub struct Fanout {
     /// Rooms of which it is not known what comes next.
     unknown: RefCell<HashSet<RoomName>>,
     is_finding: Cell<bool>,
+    entering: Entering,
+    /// What is shown carries the worker's position.
+    has_offsets: Cell<bool>,
+    /// The position as text, until it changes.
+    offset: RefCell<Option<Rc<str>>>,
     me: Weak<Self>,
     duties: OnceCell<Duties>,
 }
@@ -120,6 +132,9 @@ impl Fanout {
             is_checking: Cell::new(false),
             unknown: RefCell::default(),
             is_finding: Cell::new(false),
+            entering: Entering::default(),
+            has_offsets: Cell::new(false),
+            offset: RefCell::default(),
             me: Weak::clone(me),
             duties: OnceCell::new(),
         })
@@ -221,6 +236,7 @@ impl Fanout {
     }
 
     fn advance(&self, shard: ShardId, to: ShardPosition) {
+        self.offset.borrow_mut().take();
         if let Err(error) = self.positions.borrow_mut().advance(shard, to) {
             tracing::error!(%shard, %error, "there are more shards than there may be");
         }
@@ -264,6 +280,9 @@ impl Fanout {
     }
 
     fn ticked(&self, token: u64, (shard, at): (ShardId, ShardPosition)) {
+        if self.entering.passed(token) {
+            return;
+        }
         let Some(waiting) = self.waiting.borrow_mut().remove(&token) else {
             return;
         };
@@ -278,24 +297,15 @@ impl Fanout {
             .as_ref()
             .is_some_and(oneshot::Sender::is_closed);
         if !is_given_up && !waiting.socket.member().is_in(waiting.room.as_str()) {
-            let mut is_new = false;
-            let mut tracks = self.tracks.borrow_mut();
-            let track = tracks.entry(waiting.room.clone()).or_insert_with(|| {
-                is_new = true;
-                Track::new(shard, at)
-            });
-            track.joined(waiting.socket.id(), at);
-            drop(tracks);
+            self.follow(&waiting.room, waiting.socket.id(), (shard, at));
             if self.timeline.shard_of(&waiting.room) != shard {
                 self.came_to(self.timeline.shard_of(&waiting.room), &waiting.room);
-            }
-            if is_new && self.timeline.publishes() {
-                self.unknown.borrow_mut().insert(waiting.room.clone());
-                self.find_starts();
             }
         }
         let Some(reply) = waiting.reply else {
             waiting.socket.join(&waiting.room);
+            let joined = Some(Joined { shard, at });
+            self.moved(&waiting.socket, &waiting.room, joined);
             return;
         };
         if is_given_up {
@@ -308,6 +318,22 @@ impl Fanout {
         drop(reply.send(Attached { shard, at, hold }));
     }
 
+    /// A socket is about to be in a room from a place on.
+    fn follow(&self, room: &RoomName, socket: &SocketId, (shard, at): (ShardId, ShardPosition)) {
+        let mut is_new = false;
+        let mut tracks = self.tracks.borrow_mut();
+        let track = tracks.entry(room.clone()).or_insert_with(|| {
+            is_new = true;
+            Track::new(shard, at)
+        });
+        track.joined(socket, at);
+        drop(tracks);
+        if is_new && self.timeline.publishes() {
+            self.unknown.borrow_mut().insert(room.clone());
+            self.find_starts();
+        }
+    }
+
     fn unsubscribe_empty(&self) {
         let mut waiting = self.waiting.borrow_mut();
         waiting.retain(|_, waiting| {
@@ -316,8 +342,9 @@ impl Fanout {
         });
         let awaited: HashSet<&RoomName> = waiting.values().map(|waiting| &waiting.room).collect();
         self.subscribed.borrow_mut().retain(|room, heard| {
-            let is_needed =
-                self.hub.room(NAMESPACE, room.as_str()).is_some() || awaited.contains(room);
+            let is_needed = self.hub.room(NAMESPACE, room.as_str()).is_some()
+                || awaited.contains(room)
+                || self.entering.wants(room);
             if !is_needed {
                 for shard in heard {
                     self.port.unsubscribe_on(*shard, room);

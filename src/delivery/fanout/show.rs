@@ -1,5 +1,7 @@
 //! Events into the outboxes of this worker.
 
+use std::rc::Rc;
+
 use super::rooms::Verdict;
 use super::{Fanout, NAMESPACE};
 use crate::cluster::bus::{Ephemeral, Publication};
@@ -112,7 +114,10 @@ impl Fanout {
             });
         match shown {
             Ok((shown, happened)) => {
-                let frame = encode::event("/", None, &shown.event, &shown.json, &[]);
+                let frame = match self.offset() {
+                    Some(at) => encode::event_with_offset("/", &shown.event, &shown.json, &at),
+                    None => encode::event("/", None, &shown.event, &shown.json, &[]),
+                };
                 Some((frame, happened))
             }
             // The pump checked it before it was ordered; history shows it all the same.
@@ -134,9 +139,34 @@ impl Fanout {
                 to: vec![event.room.clone()],
                 except: except.collect(),
             },
-            frame: encode::event("/", None, &event.event, event.data.get(), &[]),
+            frame: self.frame_of(&event.event, event.data.get()),
             is_volatile: false,
         });
+    }
+
+    /// An event without a place, as its members are sent it. Clients take any text at the end for an
+    /// offset, so behind one of its own comes that of the worker.
+    pub fn frame_of(&self, event: &str, args: &str) -> Frame {
+        let ends_in_text = args.trim_end().ends_with('"');
+        match self.offset().filter(|_| ends_in_text) {
+            Some(at) => encode::event_with_offset("/", event, args, &at),
+            None => encode::event("/", None, event, args, &[]),
+        }
+    }
+
+    /// Has everything that is shown from now on carry the worker's position, as text.
+    pub fn show_offsets(&self) {
+        self.has_offsets.set(true);
+    }
+
+    /// The worker's position as text, where it is shown.
+    pub fn offset(&self) -> Option<Rc<str>> {
+        if !self.has_offsets.get() {
+            return None;
+        }
+        let mut offset = self.offset.borrow_mut();
+        let offset = offset.get_or_insert_with(|| self.vector().to_string().into());
+        Some(Rc::clone(offset))
     }
 
     /// What a room's members missed up to `at` cannot be brought back: all of them begin anew.

@@ -54,6 +54,16 @@ pub fn event(
     Frame::group(&[&head, comma, args, "]"], attachments)
 }
 
+/// EVENT with an offset as its last element: clients send the last one they saw when they come back.
+#[must_use]
+pub fn event_with_offset(namespace: &str, name: &str, args: &str, offset: &str) -> Frame {
+    let mut head = head('2', 0, namespace, None);
+    head.push('[');
+    head.push_str(&quoted(name));
+    let comma = if args.is_empty() { "" } else { "," };
+    Frame::text(&[&head, comma, args, ",\"", offset, "\"]"])
+}
+
 /// ACK or BINARY_ACK with the client's own number.
 #[must_use]
 pub fn ack(namespace: &str, id: u64, args: &str, attachments: &[Bytes]) -> Frame {
@@ -123,6 +133,8 @@ mod tests {
                 r#"42/a,3["e\"",1,{}]"#,
             ),
             (event("/", None, "e", "0", &attachment), r#"451-["e",0]"#),
+            (event_with_offset("/", "e", "0", "AQ"), r#"42["e",0,"AQ"]"#),
+            (event_with_offset("/a", "e", "", "AQ"), r#"42/a,["e","AQ"]"#),
             (ack("/", 7, "", &[]), "437[]"),
             (ack("/a", 7, "1", &attachment), "461-/a,7[1]"),
         ] {

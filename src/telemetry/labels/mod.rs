@@ -170,6 +170,31 @@ label! {
 }
 
 label! {
+    /// How a client came back that named the socket it had before. Its text is the reason that the client is
+    /// told.
+    Resumed = "outcome" {
+        /// It has its socket again, with everything that it missed.
+        Recovered = "recovered",
+        /// Nothing is kept of that socket: it was away for too long, or it is another user's.
+        Unknown = "unknown",
+        /// What is kept was written before its shard may have lost writes.
+        Untrusted = "untrusted",
+        /// It says to have seen what its rooms' shards do not have.
+        PositionUnknown = "position_unknown",
+        /// It has seen events that were lost with a shard's last writes.
+        EpochChanged = "epoch_changed",
+        /// What it missed is not kept any more.
+        Trimmed = "trimmed",
+        /// It missed more than `recovery.events_max`.
+        TooMany = "too_many",
+        /// What it missed cannot be read right now.
+        Unavailable = "unavailable",
+        /// It went away again, or came back elsewhere, before it had its socket.
+        Abandoned = "abandoned",
+    }
+}
+
+label! {
     /// How an attempt ended.
     Attempt = "result" {
         /// As wished.

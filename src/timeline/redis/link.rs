@@ -20,7 +20,11 @@ pub(super) struct Entering {
 }
 
 /// The functions, and their library's version in its name: two versions live side by side.
-const LIBRARY: &str = concat!(include_str!("timeline.lua"), include_str!("moves.lua"));
+const LIBRARY: &str = concat!(
+    include_str!("timeline.lua"),
+    include_str!("moves.lua"),
+    include_str!("since.lua")
+);
 
 /// How long a call waits for an epoch to be raised before it is refused.
 const RAISED_WITHIN: Duration = Duration::from_secs(2);

@@ -13,6 +13,7 @@ mod moves;
 mod raise;
 mod reply;
 mod shard;
+mod since;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use tokio::sync::Notify;
 
 use crate::backend::redis as server;
 use crate::placement::{PlanError, Rings, Target, View};
-use crate::timeline::{Apply, Error, Limits, Outcome, Range, Settle, Settlement};
-use crate::types::{Epoch, Position, RoomName, ShardId, ShardPosition};
+use crate::timeline::{Apply, Ask, Error, Limits, Outcome, Range, Settle, Settlement, Since};
+use crate::types::{Epoch, Position, RoomName, ShardId, ShardPosition, ShardSeq};
 use shard::{Answer, Shard, may_be_elsewhere};
 
 pub use moves::Strangers;
@@ -249,6 +250,59 @@ impl Timeline {
             }
             self.fetch(room).await?;
         }
+    }
+
+    pub(super) async fn since_all(
+        &self,
+        shard: ShardId,
+        asks: &[Ask],
+    ) -> Vec<Result<Since, Error>> {
+        let view = match self.agreed(shard) {
+            Ok(view) => view,
+            Err(error) => return asks.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let is_here = |ask: &Ask| view.room(ask.room.as_str()) == shard;
+        if !asks.iter().all(is_here) {
+            // The ring changed since the caller looked.
+            return asks
+                .iter()
+                .map(|_| Err(Error::Unavailable { shard }))
+                .collect();
+        }
+        let mut all = Vec::with_capacity(asks.len());
+        let answers = self.shard(shard).since_all(&view, asks).await;
+        for (answer, ask) in answers.into_iter().zip(asks) {
+            all.push(match answer {
+                Ok(Answer::Here(since)) => Ok(since),
+                Ok(Answer::Absent | Answer::Moved(_)) => match self.fetch(&ask.room).await {
+                    Ok(()) => self.since_again(shard, &view, ask).await,
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            });
+        }
+        all
+    }
+
+    /// After the room came.
+    async fn since_again(&self, shard: ShardId, view: &View, ask: &Ask) -> Result<Since, Error> {
+        let mut answers = self
+            .shard(shard)
+            .since_all(view, std::slice::from_ref(ask))
+            .await;
+        match answers.pop() {
+            Some(Ok(Answer::Here(since))) => Ok(since),
+            Some(Err(error)) => Err(error),
+            _ => Err(Error::Unavailable { shard }),
+        }
+    }
+
+    pub(super) async fn end_of(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+    ) -> Result<Option<ShardSeq>, Error> {
+        self.shard(shard).end_of(epoch).await
     }
 
     pub(super) async fn top(&self, room: &RoomName) -> Result<Position, Error> {

@@ -8,7 +8,8 @@
 --   {tag}:raise       string  who raises the epoch now
 --   {tag}:m:ROOM      hash    the room: e, n its top; mv ring version since when it is elsewhere; here that it came here
 --                             though it held nothing; p:SOURCE last offset applied; te, tn, tq, th, the latest that was
---                             trimmed and the shard on which it was written; x newest record time. No TTL.
+--                             trimmed and the shard on which it was written; x newest record time; l the top's place, its
+--                             shard_seq and its shard (only if they are those of the top). No TTL.
 --   {tag}:t:ROOM      stream  entries, id EPOCH-SEQ, fields q shard_seq, s source, o offset, i id, a time, p payload, and
 --                             h the shard on which it was written, if it came here from there
 --   {tag}:u:ROOM      hash    SOURCE:OFFSET -> entry id of what is not settled; such entries are never trimmed
@@ -105,7 +106,8 @@ local function apply(keys, args)
   local place = epoch .. '-' .. seq
   local newest = math.max(at, tonumber(room[4] or args[7]))
   redis.call('XADD', stream, place, 'q', shard_seq, 's', source, 'o', offset, 'i', id, 'a', args[7], 'p', payload)
-  redis.call('HSET', meta, 'e', epoch, 'n', seq, 'p:' .. source, offset, 'x', string.format('%.0f', newest))
+  redis.call('HSET', meta, 'e', epoch, 'n', seq, 'p:' .. source, offset, 'x', string.format('%.0f', newest), 'l',
+    place .. ' ' .. shard_seq .. ' ' .. keys[1])
   redis.call('HSET', open, source .. ':' .. offset, place)
   redis.call('PERSIST', stream)
   redis.call('HSET', keys[5], id, place .. '@' .. args[7])
