@@ -56,6 +56,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "cluster/emitter/",
             "cluster/membership/redis.rs",
             "cluster/presence/redis/",
+            "cluster/recovery/redis/",
             "limits/redis/",
         ],
     ),

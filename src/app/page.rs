@@ -53,7 +53,7 @@ function touches is on one slot. Where a KEY, NAME or address is hashed, it is `
 |---|---|---|---|
 | `{vbN}:s` | hash | none | the shard: its epoch, its last `shard_seq`, the run id for which the epoch was raised, where each ended epoch ended, how far `timeline` is settled |
 | `{vbN}:raise` | string | 10 s, renewed | who raises the epoch now |
-| `{vbN}:m:ROOM` | hash | none | a room's high-waters: epoch, seq, the last offset of each (topic, generation, partition), the trim mark; the ring's version when it was moved |
+| `{vbN}:m:ROOM` | hash | none | a room's high-waters: epoch, seq, the last offset of each (topic, generation, partition), the trim mark, where in the shard its top stands; the ring's version when it was moved |
 | `{vbN}:t:ROOM` | stream | timeline.ttl after the last event was settled; of a room in use, older entries but timeline.keep_min go | a room's recent events, `EPOCH-SEQ` |
 | `{vbN}:u:ROOM` | hash | until they are settled | entries that are not settled |
 | `{vbN}:d:ROOM:G` | hash | 3 × timeline.dedup_window | ids of events, so that a retry is the same event |
@@ -66,6 +66,7 @@ function touches is on one slot. Where a KEY, NAME or address is hashed, it is `
 | `{vbN}:pm` | hash | none | for which process of the server these keys were completed, which nodes have written their users since, how many came and went |
 | `{vbN}:pf` | list | none; the last 4,096 | who came and went last, for those who count crowds |
 | `{vbN}:x:CACHE:KEY` | string | the cache's; a record's is its row's | what a node read from the store, for the others: one of the caches above but `visibility`; a KEY of more than 96 bytes and each of `emails` is hashed |
+| `{vbN}:r:PRIVATE-ID` | hash | recovery.window and a half after its owner was heard of | what a socket is, for a client that comes back: its user and id, its owner and how often it was taken over, where it joined each room, the shard's epoch when this was written |
 | `{vbN}:xg` | hash | none; at most 4,097 numbers | how often values were forgotten, so that none that was read before is kept after |
 | `{vbN}:l:NAME:KEY` | string | until it is full again | one limiter of one user or address (GCRA); a KEY of more than 96 bytes is hashed |
 | `{vb0}:node:NODE` | hash | 3 s, renewed each second | a node's lease: its boot, how often renewed |

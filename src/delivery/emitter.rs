@@ -28,7 +28,7 @@ pub fn apply(io: &Io, command: Command) -> Result<(), Overloaded> {
             if is_volatile {
                 emitter = emitter.volatile();
             }
-            if !attachments.is_empty() || !json.trim_end().ends_with('"') {
+            if !json.trim_end().ends_with('"') {
                 return emitter.emit(&event, Args { json, attachments });
             }
             // Each worker shows a position of its own behind a text.
@@ -36,7 +36,7 @@ pub fn apply(io: &Io, command: Command) -> Result<(), Overloaded> {
                 if let Some(fanout) = local.part::<Fanout>() {
                     local.hub().broadcast(&Broadcast {
                         reach: reach.clone(),
-                        frame: fanout.frame_of(&event, &json),
+                        frame: fanout.frame_of(&event, &json, &attachments),
                         is_volatile,
                     });
                 }

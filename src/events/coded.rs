@@ -71,4 +71,9 @@ pub const TOLD: &[(&str, &str, &str)] = &[
         "{what, since, until?}",
         "Something that the node needs does not answer; with `until`, it does again.",
     ),
+    (
+        "recovery:failed",
+        "{reason}",
+        "Right after CONNECT, to a client that came back and could not get its socket: it has to join its rooms again.",
+    ),
 ];

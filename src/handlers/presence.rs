@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::fields::Fields;
-use super::{Context, Session, answer, conversation_room, now, reply};
+use super::{Context, Session, answer, conversation_room, now, reply, returns};
 use crate::auth::Identity;
 use crate::cluster::presence::Departure;
 use crate::delivery::crowd::Crowd;
@@ -118,8 +118,9 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
         namespace,
         context,
         "presence:unsubscribe",
-        |_, socket, session, event| {
-            let done = Fields::of(event).and_then(|fields| unsubscribe(&socket, &session, &fields));
+        |context, socket, session, event| {
+            let done = Fields::of(event)
+                .and_then(|fields| unsubscribe(&context, (&socket, &session), &fields));
             async move { done.map(|()| Done { ok: true }) }
         },
     );
@@ -144,7 +145,13 @@ fn on_subscribe(namespace: &mut Namespace, context: &Arc<Context>) {
             Ok(fields) => answer(socket, event, async move {
                 let users = fields.ids("userIds", USERS_MAX, UserId::parse)?;
                 allowed(&context, &watcher.1.identity, "presence:subscribe").await?;
-                subscribe_users(&context, (&watcher.0, &watcher.1), users).await
+                let (visible, refused) = visible(&context, &watcher.1.identity, users).await?;
+                let presence = watch(&context, (&watcher.0, &watcher.1), visible).await?;
+                Ok(Several {
+                    ok: true,
+                    presence,
+                    refused,
+                })
             }),
         }
     });
@@ -341,18 +348,23 @@ async fn states_of(context: &Context, users: Vec<UserId>) -> Result<Vec<State>, 
     Ok(shown.collect())
 }
 
-async fn subscribe_users(
+/// Watches users as far as they are visible.
+pub(super) async fn subscribe_users(
     context: &Context,
     (socket, session): (&Socket, &Session),
     users: Vec<UserId>,
-) -> Result<Several, Problem> {
-    let (visible, refused) = visible(context, &session.identity, users).await?;
-    let presence = watch(context, (socket, session), visible).await?;
-    Ok(Several {
-        ok: true,
-        presence,
-        refused,
-    })
+) -> Result<Vec<State>, Problem> {
+    let (visible, _) = visible(context, &session.identity, users).await?;
+    watch(context, (socket, session), visible).await
+}
+
+/// Watches a conversation; how many of it are online.
+pub(super) async fn online(
+    context: &Context,
+    watcher: (&Socket, &Session),
+    id: ConversationId,
+) -> Result<usize, Problem> {
+    Ok(subscribe_conversation(context, watcher, id).await?.online)
 }
 
 /// Puts a socket into users' rooms, then looks how they stand.
@@ -374,6 +386,7 @@ async fn watch(
     for room in &rooms {
         session.fanout.listen(socket, room);
     }
+    returns::watched(context, (socket, session), &rooms).await?;
     states_of(context, users).await
 }
 
@@ -402,6 +415,8 @@ async fn subscribe_conversation(
     }
     let crowd = context.crowds.watch(&id).await?;
     session.fanout.listen(socket, crowd.room());
+    let room = [crowd.room().clone()];
+    returns::watched(context, (socket, session), &room).await?;
     let online = crowd.online();
     session
         .watching
@@ -417,19 +432,26 @@ async fn subscribe_conversation(
 }
 
 /// Ends what was subscribed to; what was not is no mistake.
-fn unsubscribe(socket: &Socket, session: &Session, fields: &Fields) -> Result<(), Problem> {
+fn unsubscribe(
+    context: &Context,
+    (socket, session): (&Socket, &Session),
+    fields: &Fields,
+) -> Result<(), Problem> {
     if fields.has("conversationId") {
         let id = fields.id("conversationId", ConversationId::parse)?;
         let crowd = session.watching.crowds.borrow_mut().remove(&id);
         if let Some(crowd) = crowd {
             socket.leave(crowd.room().as_str());
+            returns::unwatched(context, socket, vec![crowd.room().clone()]);
         }
         return Ok(());
     }
     let users = fields.ids("userIds", USERS_MAX, UserId::parse)?;
-    for room in users.iter().filter_map(room) {
+    let rooms: Vec<RoomName> = users.iter().filter_map(room).collect();
+    for room in &rooms {
         socket.leave(room.as_str());
     }
+    returns::unwatched(context, socket, rooms);
     Ok(())
 }
 

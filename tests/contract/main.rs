@@ -22,6 +22,8 @@ mod owners;
 mod postgres;
 mod presence;
 mod raise;
+mod recovery;
+mod returning;
 #[path = "../servers/mod.rs"]
 mod servers;
 mod shared;

@@ -8,8 +8,12 @@ use super::support::program::{clients, passes, python, root};
 /// These suites send as much as they can: that is what they are about.
 const UNLIMITED: &[(&str, &str)] = &[("limits.enabled", "false")];
 
-async fn against_a_node(mut program: Command) {
-    let node = Node::with(UNLIMITED).await;
+async fn against_a_node(program: Command) {
+    against(program, UNLIMITED).await;
+}
+
+async fn against(mut program: Command, settings: &[(&str, &str)]) {
+    let node = Node::with(settings).await;
     let token = format!("'{PROGRAM}' token --data '{}'", node.data().display());
     program
         .env("VESTIBULE_URL", format!("http://{}", node.address()))
@@ -43,6 +47,24 @@ fn pytest(file: &str) -> Command {
 #[tokio::test]
 async fn the_stock_client_gets_what_it_was_promised() {
     suite("test:sockets").await;
+}
+
+/// Little is kept, so that what lies beyond it is soon reached.
+#[tokio::test]
+async fn the_stock_client_comes_back_as_if_it_had_not_been_away() {
+    let settings = [
+        ("recovery.window", "3s"),
+        ("recovery.events_max", "200"),
+        ("timeline.entries_max", "50"),
+        ("timeline.keep_min", "50"),
+        ("presence.grace", "1s"),
+        ("transport.workers", "2"),
+    ];
+    let mut suite = npm("test:recovery");
+    suite
+        .env("VESTIBULE_RECOVERY_WINDOW_MS", "3000")
+        .env("VESTIBULE_RECOVERY_EVENTS_MAX", "200");
+    against(suite, &settings).await;
 }
 
 #[tokio::test]

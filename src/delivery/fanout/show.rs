@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::rooms::Verdict;
 use super::{Fanout, NAMESPACE};
 use crate::cluster::bus::{Ephemeral, Publication};
@@ -139,18 +141,21 @@ impl Fanout {
                 to: vec![event.room.clone()],
                 except: except.collect(),
             },
-            frame: self.frame_of(&event.event, event.data.get()),
+            frame: self.frame_of(&event.event, event.data.get(), &[]),
             is_volatile: false,
         });
     }
 
     /// An event without a place, as its members are sent it. Clients take any text at the end for an
     /// offset, so behind one of its own comes that of the worker.
-    pub fn frame_of(&self, event: &str, args: &str) -> Frame {
+    pub fn frame_of(&self, event: &str, args: &str, attachments: &[Bytes]) -> Frame {
         let ends_in_text = args.trim_end().ends_with('"');
         match self.offset().filter(|_| ends_in_text) {
-            Some(at) => encode::event_with_offset("/", event, args, &at),
-            None => encode::event("/", None, event, args, &[]),
+            Some(at) => {
+                let args = format!("{args},\"{at}\"");
+                encode::event("/", None, event, &args, attachments)
+            }
+            None => encode::event("/", None, event, args, attachments),
         }
     }
 

@@ -8,6 +8,7 @@
 mod kept;
 mod replay;
 mod resume;
+mod watching;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::types::{CloseReason, Code, Problem, RoomName};
 pub(super) use self::kept::Kept;
 pub(super) use self::replay::{Replay, deliver};
 pub(super) use self::resume::{NotResumed, asked, resume};
+pub(super) use self::watching::{unwatched, watched};
 
 /// What giving sockets back needs. Cheap to clone.
 #[derive(Clone)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::watching;
 use crate::delivery::catchup::{Catchup, Missed};
 use crate::handlers::{Context, Session};
 use crate::protocol::frame::Frame;
@@ -14,6 +15,7 @@ use crate::rooms::Hold;
 use crate::server::{Json, Socket};
 use crate::telemetry::metrics;
 use crate::timeline::Vector;
+use crate::types::RoomName;
 
 /// What a socket is to be sent first.
 pub(in crate::handlers) struct Replay {
@@ -21,6 +23,8 @@ pub(in crate::handlers) struct Replay {
     pub(super) missed: Vec<Arc<Missed>>,
     /// What the client has seen, of the shards of its rooms.
     pub(super) seen: Vector,
+    /// Whom it watched.
+    pub(super) watched: Vec<RoomName>,
 }
 
 /// Why a client begins anew.
@@ -41,9 +45,14 @@ pub(in crate::handlers) fn deliver(context: &Arc<Context>, socket: &Socket) {
     if let Some(reason) = session.not_resumed.get() {
         socket.emit("recovery:failed", Json(Failed { reason }));
     }
-    let Some(mut replay) = session.replay.take() else {
-        return;
-    };
+    let taken = session.replay.take();
+    let Some(mut replay) = taken else { return };
+    watching::again(
+        context,
+        socket,
+        session,
+        std::mem::take(&mut replay.watched),
+    );
     metrics::RECOVERY_REPLAYED.add(replay.missed.len() as u64);
     let catchup = &context.returns.catchup;
     if replay.missed.len() <= AT_ONCE {

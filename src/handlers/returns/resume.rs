@@ -26,7 +26,7 @@ use crate::types::{Code, Kind, PrivateId, Problem, RoomName, SocketId};
 
 /// What a client that comes back says.
 pub(in crate::handlers) struct Asked {
-    id: Option<PrivateId>,
+    id: PrivateId,
     /// Up to where it has seen events; `Err` when that is not what a node told it.
     seen: Result<Option<Vector>, ()>,
 }
@@ -54,13 +54,13 @@ pub(in crate::handlers) fn asked(auth: Option<&RawValue>) -> Option<Asked> {
     }
     let said: Said = serde_json::from_str(auth?.get()).ok()?;
     let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).map_err(drop);
-    let pid = text(said.pid.as_deref()?);
+    let id = text(said.pid.as_deref()?).ok()?;
     let seen = said.offset.as_deref().map(|offset| {
         let offset = text(offset)?;
         offset.parse::<Vector>().map_err(drop)
     });
     Some(Asked {
-        id: pid.ok().and_then(|pid| PrivateId::parse(&pid).ok()),
+        id: PrivateId::parse(&id).ok()?,
         seen: seen.transpose(),
     })
 }
@@ -77,10 +77,8 @@ pub(in crate::handlers) async fn resume(
     (asked, own): (Asked, &[RoomName]),
 ) -> Result<Result<(), NotResumed>, Problem> {
     let before = |reason| Ok(Err(NotResumed::Before(reason)));
-    let Some(id) = asked.id else {
-        return before(Resumed::Unknown);
-    };
-    let Ok(seen) = asked.seen else {
+    let Asked { id, seen } = asked;
+    let Ok(seen) = seen else {
         return before(Resumed::PositionUnknown);
     };
     let (generation, saved) = match take(context, socket, (&id, &identity)).await? {
@@ -92,6 +90,8 @@ pub(in crate::handlers) async fn resume(
         rooms,
         ..
     } = saved;
+    let (watched, rooms): (Vec<_>, Vec<_>) =
+        rooms.into_iter().partition(|(room, _)| is_watched(room));
     let Ok(mut rooms) = allowed(context, &identity, (rooms, own)).await else {
         return before(Resumed::Unavailable);
     };
@@ -148,7 +148,13 @@ pub(in crate::handlers) async fn resume(
     }
     let session = Session::new(identity, Rc::clone(fanout));
     let seen = common(seen.as_ref(), &at);
-    session.replay.replace(Some(Replay { hold, missed, seen }));
+    let watched = watched.into_iter().map(|(room, _)| room).collect();
+    session.replay.replace(Some(Replay {
+        hold,
+        missed,
+        seen,
+        watched,
+    }));
     session.kept.get_or_init(|| kept);
     socket.set_private_id(id);
     socket.set_data(session);
@@ -250,7 +256,7 @@ async fn allowed(
 fn is_given(room: &RoomName) -> bool {
     let kinds = ["conversation:", "course:", "building:", "user:", "global:"];
     let is_known = kinds.iter().any(|kind| room.as_str().starts_with(kind));
-    !is_known && !is_of_token(room) && !is_watched(room)
+    !is_known && !is_of_token(room)
 }
 
 async fn enter(

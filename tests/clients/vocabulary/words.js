@@ -117,3 +117,9 @@ words.degraded = async (stage) => {
   await ada.send(talk, "held", { clientMessageId: "1" });
   await ada.saw("message:new", ({ content }) => content === "held");
 };
+
+words["recovery:failed"] = async (stage) => {
+  const ada = stage.person("ada");
+  await ada.connect({ auth: { token: ada.token, pid: "p".repeat(20), offset: "AQ" } });
+  assert.deepEqual(await ada.saw("recovery:failed"), { reason: "unknown" });
+};

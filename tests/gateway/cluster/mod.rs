@@ -63,6 +63,22 @@ async fn three_nodes_are_one_server() {
         passes(&mut npm).await;
     }
     drop(log);
+    println!("test:recovery");
+    let mut npm = program("npm", &cluster);
+    npm.args(["run", "--silent", "test:recovery"]);
+    passes(&mut npm).await;
+    println!("a node is killed, and its clients come back to their sockets");
+    let mut killed = program("node", &cluster);
+    killed.arg("recovery/killed.mjs");
+    let kill = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::task::block_in_place(|| cluster.nodes[2].kill());
+    };
+    tokio::join!(passes(&mut killed), kill);
+    tokio::task::block_in_place(|| {
+        cluster.nodes[2].launch();
+        cluster.nodes[2].wait();
+    });
     println!("a node is killed and a shard restarted under load");
     let load = Load {
         senders: 40,

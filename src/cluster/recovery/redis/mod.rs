@@ -222,7 +222,7 @@ fn written(word: &str) -> Option<Written> {
 }
 
 fn key(shard: ShardId, id: &PrivateId) -> String {
-    format!("{}:x:{}", Shards::tag(shard), id.as_str())
+    format!("{}:r:{}", Shards::tag(shard), id.as_str())
 }
 
 /// The shard's hash, in which the timeline keeps its epoch.

@@ -1,7 +1,7 @@
 #!lua name=vestibule_recovery_1
 -- What sockets were, for clients that come back.
 --
---   {tag}:x:ID  hash  g generation, e the shard's epoch when it was written, u user, s socket id, o the process and worker
+--   {tag}:r:ID  hash  g generation, e the shard's epoch when it was written, u user, s socket id, o the process and worker
 --                     that own it, r:ROOM where it joined a room. TTL.
 -- KEYS[1] is the socket's, the shard's hash (see timeline.lua) comes next.
 
