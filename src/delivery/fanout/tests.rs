@@ -160,6 +160,7 @@ impl Worker {
             timeline,
         );
         fanout.on_control(Duties {
+            moved: Box::new(|_, _, _| {}),
             shard_of: Box::new(|_| ShardId(0)),
             rooms_max: 4,
             others: Box::new(|_| {}),
