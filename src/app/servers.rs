@@ -103,10 +103,6 @@ impl Backends {
             bus.clone(),
             backends::account_options(config),
         );
-        let recovery = match config.recovery.enabled {
-            true => Recovery::redis(shards.clone(), config.recovery.window.get()),
-            false => Recovery::Off,
-        };
         let limits = shared_limits(config, shards.clone());
         let mover = mover(&shards, rooms, &membership);
         Ok(Self {
@@ -116,7 +112,7 @@ impl Backends {
             accounts,
             limits,
             presence,
-            recovery,
+            recovery: recovery(&config.recovery, &shards),
             crowds,
             node,
             publisher,
@@ -264,6 +260,13 @@ async fn timelines(
         entries_max: limits.entries_max,
     };
     Ok((timeline, raiser))
+}
+
+fn recovery(section: &config::Recovery, shards: &Shards) -> Recovery {
+    match section.enabled {
+        true => Recovery::redis(shards.clone(), section.window.get()),
+        false => Recovery::Off,
+    }
 }
 
 fn shared_limits(config: &Config, shards: Shards) -> Limits {

@@ -13,7 +13,7 @@ use crate::delivery::fanout::{Attached, rooms_counted};
 use crate::delivery::history::{Missed, Shown};
 use crate::server::{Ack, Event, Json, Namespace, Socket};
 use crate::telemetry::metrics;
-use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq};
+use crate::types::{Code, Epoch, Position, Problem, RoomName, Seq, ShardId, ShardPosition};
 
 /// What the client asks.
 #[derive(Deserialize)]
@@ -98,18 +98,8 @@ async fn try_join(
         return Err(refused);
     }
     // Everything sent to the session waits for this, its pings too.
-    let missed = context
-        .history
-        .missed(&room, after, (attached.shard, attached.at));
-    let missed = tokio::time::timeout(MISSED_WITHIN, missed)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Problem::new(
-                Code::Unavailable,
-                "what was missed cannot be read right now; try again",
-            )
-            .retry_after(Duration::from_secs(1)))
-        });
+    let from = (after, (attached.shard, attached.at));
+    let missed = missed(context, (socket, session), &room, from).await;
     let Missed {
         top,
         events,
@@ -122,21 +112,11 @@ async fn try_join(
             // one before stays one.
             if !was_member {
                 socket.leave(room.as_str());
+                returns::left(context, (socket, session), &room).await;
             }
             return Err(problem);
         }
     };
-    // Its client is told of nothing that would be gone with this node.
-    let place = Place {
-        shard: context.timeline.shard_of(&room),
-        at: attached.at,
-    };
-    if let Err(problem) = returns::joined(context, (socket, session), &room, place).await {
-        if !was_member {
-            socket.leave(room.as_str());
-        }
-        return Err(problem);
-    }
     let joined = Joined {
         ok: true,
         room: &room,
@@ -150,6 +130,23 @@ async fn try_join(
     let answer = ack.as_ref().map(|ack| ack.frame(Json(joined)));
     attached.hold.release(answer.into_iter().collect());
     Ok(())
+}
+
+/// What was missed, once the join is written: its client is told of nothing that would be gone with this node.
+async fn missed(
+    context: &Context,
+    joining: (&Socket, &Rc<Session>),
+    room: &RoomName,
+    (after, (shard, at)): (Option<Position>, (ShardId, ShardPosition)),
+) -> Result<Missed, Problem> {
+    let place = Place { shard, at };
+    returns::joined(context, (joining.0, joining.1), room, place).await?;
+    let missed = context.history.missed(room, after, (shard, at));
+    let missed = tokio::time::timeout(MISSED_WITHIN, missed).await;
+    missed.unwrap_or_else(|_| {
+        let message = "what was missed cannot be read right now; try again";
+        Err(Problem::new(Code::Unavailable, message).retry_after(Duration::from_secs(1)))
+    })
 }
 
 async fn attach(

@@ -63,10 +63,11 @@ impl Room {
             }
             found.push(slot.entry.clone());
         }
-        let oldest = found.last().map_or(
-            ask.before.map_or(self.top.seq.0 + 1, |before| before.seq.0),
-            |entry| entry.seq.0,
-        );
+        let oldest = match (found.last(), ask.before) {
+            (Some(entry), _) => entry.seq.0,
+            (None, Some(before)) => before.seq.0,
+            (None, None) => self.top.seq.0 + 1,
+        };
         if oldest <= 1 {
             return (found, End::Beginning);
         }

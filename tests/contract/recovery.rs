@@ -299,12 +299,7 @@ async fn what_an_epoch_that_has_ended_left_is_not_trusted() {
 }
 
 /// An event of a room, settled or not.
-pub(crate) async fn apply(
-    timeline: &Timeline,
-    name: &str,
-    offset: u64,
-    is_settled: bool,
-) -> Entry {
+pub(crate) async fn apply(timeline: &Timeline, name: &str, offset: u64, is_settled: bool) -> Entry {
     let room = room(name);
     let shard = timeline.shard_of(&room);
     let payload = format!(

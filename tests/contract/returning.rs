@@ -75,7 +75,9 @@ fn calls(servers: &[Redis], command: &str) -> u64 {
     let head = format!("cmdstat_{command}:calls=");
     let count = |server: &Redis| -> u64 {
         let info = server.ask(&["INFO", "commandstats"]).unwrap();
-        let line = info.lines().find_map(|line| line.strip_prefix(head.as_str()));
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix(head.as_str()));
         let count = line.and_then(|line| line.split(',').next());
         count.map_or(0, |count| count.parse().unwrap())
     };
@@ -91,7 +93,9 @@ async fn measure(clients: u64) {
         server: Options::new(server.url()),
     };
     let options: Vec<ShardOptions> = servers.iter().enumerate().map(shard).collect();
-    let timeline = OnShards::open(options.clone(), Kept::default()).await.unwrap();
+    let timeline = OnShards::open(options.clone(), Kept::default())
+        .await
+        .unwrap();
     let timeline = Timeline::Redis(timeline);
     let libraries = [recovery::redis::LIBRARY];
     let shards = Shards::new(&options, &libraries).unwrap();
@@ -100,7 +104,9 @@ async fn measure(clients: u64) {
         shards,
         node: NodeId::parse("node").unwrap(),
     });
-    let database = Database::open(sql::Options::new(folder.path())).await.unwrap();
+    let database = Database::open(sql::Options::new(folder.path()))
+        .await
+        .unwrap();
     let archive = Archive::sql(&database);
     let rooms = clients * ROOMS_EACH / MEMBERS;
     let mut offset = 0;

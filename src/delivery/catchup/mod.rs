@@ -11,8 +11,10 @@ mod judge;
 mod reads;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use tokio::time::{Instant, sleep};
 
 use self::judge::{Client, Stop};
 use self::reads::{Reads, Tail};
@@ -75,6 +77,9 @@ pub struct Shown {
 
 /// Rows of the archive at once.
 const ROWS: usize = 256;
+/// How long the archive may be behind the timeline.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Catchup {
     /// Reads these; a client that missed more than `events_max` begins anew.
@@ -179,15 +184,36 @@ impl Catchup {
         if self.0.timeline.has_moved() {
             return Err(Resumed::Trimmed);
         }
-        let mut next = match oldest {
+        let next = match oldest {
             Some(oldest) => oldest.seq.0,
-            // The archive follows by moments: its last row has to be the room's last.
+            // Its last row has to be the room's last.
             None => {
                 let top = self.0.timeline.top(room).await;
                 top.map_err(|_| Resumed::Unavailable)?.seq.0 + 1
             }
         };
-        let mut before = oldest;
+        // The archive follows by moments: what was trimmed a moment ago is not there yet.
+        let until = Instant::now() + ARCHIVED_WITHIN;
+        let count = missed.len();
+        loop {
+            missed.truncate(count);
+            let read = self.rows(room, (client, oldest, next), missed).await?;
+            match read {
+                Rows::All => return Ok(()),
+                Rows::Behind if Instant::now() < until => sleep(LOOK_EVERY).await,
+                Rows::Behind | Rows::Hole => return Err(Resumed::Trimmed),
+            }
+        }
+    }
+
+    /// What of the archive is before `next` and the client has not seen.
+    async fn rows(
+        &self,
+        room: &RoomName,
+        (client, mut before, mut next): (&Client<'_>, Option<Position>, u64),
+        missed: &mut Vec<Arc<Missed>>,
+    ) -> Result<Rows, Resumed> {
+        let mut is_first = true;
         loop {
             let page = Page::Before(before);
             let rows = self.0.archive.page(room, page, ROWS).await;
@@ -196,11 +222,12 @@ impl Catchup {
             before = rows.first().map(|row| row.position);
             while let Some(row) = rows.pop() {
                 if row.position.seq.0 + 1 != next {
-                    return Err(Resumed::Trimmed);
+                    return Ok(if is_first { Rows::Behind } else { Rows::Hole });
                 }
+                is_first = false;
                 next = row.position.seq.0;
                 if client.has_seen(client.shard, row.shard) {
-                    return Ok(());
+                    return Ok(Rows::All);
                 }
                 if row.shard <= client.up_to {
                     missed.push(Arc::new(Missed::of_row(row, client.shard)));
@@ -209,14 +236,25 @@ impl Catchup {
                     return Err(Resumed::TooMany);
                 }
                 if next == 1 {
-                    return Ok(());
+                    return Ok(Rows::All);
                 }
             }
             if is_last {
-                return Err(Resumed::Trimmed);
+                return Ok(if is_first { Rows::Behind } else { Rows::Hole });
             }
         }
     }
+}
+
+/// What the archive has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// Everything that was asked.
+    All,
+    /// Not the newest of it.
+    Behind,
+    /// Not all of it.
+    Hole,
 }
 
 /// Whether nothing that the client has not seen is before what was read.

@@ -55,7 +55,7 @@ const ROOMS: usize = 256;
 /// Entries of one room in one answer.
 const PAGE: usize = 256;
 /// Between two reads of a shard: who comes in this time shares the next one.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Ends the reading of a shard also when its task ends early: whoever asks next begins anew.
 struct Reading {

@@ -18,8 +18,11 @@ pub struct Duties {
     /// Told of [`Control::TakeOver`], [`Control::Forget`] and [`Control::Recheck`].
     pub others: Box<dyn Fn(&Control)>,
     /// Told that a socket was put into a room at a place, or taken out of it (`None`).
-    pub moved: Box<dyn Fn(&Socket, &RoomName, Option<Joined>)>,
+    pub moved: Box<Moved>,
 }
+
+/// A socket, a room, and where in its shard the socket joined it; nowhere if it left.
+pub type Moved = dyn Fn(&Socket, &RoomName, Option<Joined>);
 
 /// What of a token's id its room is named by.
 const TOKEN_BYTES_MAX: usize = 200;

@@ -43,7 +43,7 @@ use entering::Entering;
 use repair::Repair;
 use rooms::Track;
 
-pub use control::{Duties, is_of_token, token_room, user_room};
+pub use control::{Duties, Moved, is_of_token, token_room, user_room};
 pub use entering::Entered;
 
 /// A socket is in the room from `at` on; what it is sent waits until `hold` is released.

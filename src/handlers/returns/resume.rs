@@ -5,6 +5,7 @@
 //! missed has been found the client gets its socket back; else it begins anew and is told why.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -14,7 +15,7 @@ use super::{Kept, Replay};
 use crate::auth::Identity;
 use crate::cluster::control::Control;
 use crate::cluster::recovery::{Joined, Owner, Saved, Taken, Written};
-use crate::delivery::catchup::Returned;
+use crate::delivery::catchup::{Missed, Returned};
 use crate::delivery::fanout::{Entered, Fanout, is_of_token, is_watched};
 use crate::handlers::watch::Watch;
 use crate::handlers::{Context, Session};
@@ -85,80 +86,148 @@ pub(in crate::handlers) async fn resume(
         Ok(taken) => taken,
         Err(reason) => return before(reason),
     };
-    let Saved {
-        socket: name,
-        rooms,
-        ..
-    } = saved;
-    let (watched, rooms): (Vec<_>, Vec<_>) =
-        rooms.into_iter().partition(|(room, _)| is_watched(room));
-    let Ok(mut rooms) = allowed(context, &identity, (rooms, own)).await else {
+    let key = (id, generation);
+    let Ok(rooms) = Rooms::of(context, &identity, (saved.rooms, own)).await else {
         return before(Resumed::Unavailable);
     };
-    let key = (id.clone(), generation);
-    let Some(kept) = Kept::taken(&context.returns, key, &rooms) else {
-        forget(context, socket, (id, generation));
+    let Some(kept) = Kept::taken(&context.returns, key.clone(), &rooms.joined) else {
+        forget(context, socket, key);
         return before(Resumed::Unavailable);
     };
-    let mut names: Vec<RoomName> = rooms.iter().map(|(room, _)| room.clone()).collect();
-    names.extend(
-        own.iter()
-            .filter(|room| !names.contains(room))
-            .cloned()
-            .collect::<Vec<_>>(),
-    );
-    if names.iter().any(|room| context.is_away(room)) {
-        return before(Resumed::Unavailable);
-    }
-    let Entered { at, hold } = enter(socket, fanout, (&names, name)).await?;
-    let added = names.split_off(rooms.len());
-    for room in &added {
-        // It was enrolled meanwhile. What came since the client was last heard of it may see, if that is known.
-        let shard = context.timeline.shard_of(room);
-        let known = seen
-            .as_ref()
-            .and_then(|seen| seen.at(shard))
-            .or(at.at(shard));
-        let at = known.unwrap_or_default();
-        rooms.push((room.clone(), Joined { shard, at }));
-    }
-    let returned = Returned {
-        seen: seen.as_ref(),
-        rooms: &rooms,
-        up_to: &at,
-    };
-    let missed = timeout(WITHIN, context.returns.catchup.missed(returned)).await;
-    let missed = match missed.unwrap_or(Err(Resumed::Unavailable)) {
+    let entered = enter(socket, fanout, (&rooms.names(), saved.socket)).await?;
+    let found = rooms.missed(context, (socket, &identity), (seen.as_ref(), &entered.at));
+    let found = timeout(WITHIN, found).await;
+    let missed = match found.unwrap_or(Err(Resumed::Unavailable)) {
         Ok(missed) => missed,
         Err(reason) => {
             // Nothing of the rooms goes out for a socket that its client does not know.
-            hold.forget();
-            forget(context, socket, (id, generation));
+            entered.hold.forget();
+            forget(context, socket, key);
             return Ok(Err(NotResumed::After(reason)));
         }
     };
-    for (room, joined) in &rooms[names.len()..] {
-        kept.note(room, *joined);
-        let recovery = &context.returns.recovery;
-        let written = recovery.change((&id, generation), room, Some(*joined));
-        if timeout(WITHIN, written).await != Ok(Ok(Written::Kept)) {
-            hold.forget();
-            return Err(again());
-        }
+    if !rooms
+        .are_written(context, (&kept, &key), (seen.as_ref(), &entered.at))
+        .await
+    {
+        entered.hold.forget();
+        return Err(again());
     }
     let session = Session::new(identity, Rc::clone(fanout));
-    let seen = common(seen.as_ref(), &at);
-    let watched = watched.into_iter().map(|(room, _)| room).collect();
     session.replay.replace(Some(Replay {
-        hold,
+        seen: common(seen.as_ref(), &entered.at),
+        hold: entered.hold,
         missed,
-        seen,
-        watched,
+        watched: rooms.watched,
     }));
     session.kept.get_or_init(|| kept);
-    socket.set_private_id(id);
+    socket.set_private_id(key.0);
     socket.set_data(session);
     Ok(Ok(()))
+}
+
+/// The rooms into which a socket is put again.
+struct Rooms {
+    /// Those that it was in, and where it had joined them.
+    joined: Vec<(RoomName, Joined)>,
+    /// Those into which its user was put meanwhile.
+    added: Vec<RoomName>,
+    /// Where it was told of others' presence.
+    watched: Vec<RoomName>,
+}
+
+impl Rooms {
+    /// Those in which the user may still be.
+    async fn of(
+        context: &Context,
+        identity: &Identity,
+        (saved, own): (Vec<(RoomName, Joined)>, &[RoomName]),
+    ) -> Result<Self, Problem> {
+        let (watched, saved): (Vec<_>, Vec<_>) =
+            saved.into_iter().partition(|(room, _)| is_watched(room));
+        let mut joined = Vec::with_capacity(saved.len());
+        for (room, place) in saved {
+            if own.contains(&room) || is_allowed(context, identity, &room).await? {
+                joined.push((room, place));
+            }
+        }
+        let is_new = |room: &&RoomName| joined.iter().all(|(known, _)| known != *room);
+        let rooms = Self {
+            added: own.iter().filter(is_new).cloned().collect(),
+            joined,
+            watched: watched.into_iter().map(|(room, _)| room).collect(),
+        };
+        match rooms.names().iter().any(|room| context.is_away(room)) {
+            true => Err(again()),
+            false => Ok(rooms),
+        }
+    }
+
+    fn names(&self) -> Vec<RoomName> {
+        let joined = self.joined.iter().map(|(room, _)| room);
+        joined.chain(&self.added).cloned().collect()
+    }
+
+    /// All of them with their places. Of those that came meanwhile a client may see what came since it was
+    /// last heard of, if that is known.
+    fn places(
+        &self,
+        context: &Context,
+        (seen, at): (Option<&Vector>, &Vector),
+    ) -> Vec<(RoomName, Joined)> {
+        let place = |room: &RoomName| {
+            let shard = context.timeline.shard_of(room);
+            let known = seen.and_then(|seen| seen.at(shard));
+            let at = known.or_else(|| at.at(shard)).unwrap_or_default();
+            (room.clone(), Joined { shard, at })
+        };
+        let joined = self.joined.iter().cloned();
+        joined.chain(self.added.iter().map(place)).collect()
+    }
+
+    /// What was missed of them, once the socket is in them.
+    async fn missed(
+        &self,
+        context: &Context,
+        (socket, identity): (&Socket, &Identity),
+        (seen, up_to): (Option<&Vector>, &Vector),
+    ) -> Result<Vec<Arc<Missed>>, Resumed> {
+        let mut rooms = self.places(context, (seen, up_to));
+        // Who was taken out of one of them meanwhile was not in it yet to be taken out of it.
+        for (room, _) in &self.joined {
+            let kind = room.as_str().starts_with("conversation:");
+            let is_allowed = !kind || is_allowed(context, identity, room).await.unwrap_or(true);
+            if !is_allowed {
+                socket.leave(room.as_str());
+                rooms.retain(|(known, _)| known != room);
+            }
+        }
+        let returned = Returned {
+            seen,
+            rooms: &rooms,
+            up_to,
+        };
+        context.returns.catchup.missed(returned).await
+    }
+
+    /// Writes those that came meanwhile; false when it could not be done, or somebody else has the socket.
+    async fn are_written(
+        &self,
+        context: &Context,
+        (kept, key): (&Kept, &(PrivateId, u64)),
+        positions: (Option<&Vector>, &Vector),
+    ) -> bool {
+        let places = self.places(context, positions);
+        for (room, joined) in &places[self.joined.len()..] {
+            kept.note(room, *joined);
+            let recovery = &context.returns.recovery;
+            let written = recovery.change((&key.0, key.1), room, Some(*joined));
+            if timeout(WITHIN, written).await != Ok(Ok(Written::Kept)) {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 /// Takes over what is kept, and ends whoever still has it.
@@ -175,9 +244,8 @@ async fn take(
         return Ok(Err(Resumed::Unavailable));
     }
     let taking = recovery.take(id, identity.user(), socket.local().index());
-    let taken = match timeout(WITHIN, taking).await {
-        Ok(Ok(taken)) => taken,
-        Ok(Err(_)) | Err(_) => return Err(again()),
+    let Ok(Ok(taken)) = timeout(WITHIN, taking).await else {
+        return Err(again());
     };
     let (generation, saved, before) = match taken {
         Taken::Yes {
@@ -230,26 +298,20 @@ async fn end_here(local: &Rc<Local>, worker: usize, (socket, generation): (Socke
     }
 }
 
-/// The rooms in which the user may still be.
-async fn allowed(
+/// Whether a user may still be in a room.
+async fn is_allowed(
     context: &Context,
     identity: &Identity,
-    (rooms, own): (Vec<(RoomName, Joined)>, &[RoomName]),
-) -> Result<Vec<(RoomName, Joined)>, Problem> {
-    let mut allowed = Vec::with_capacity(rooms.len());
-    for (room, joined) in rooms {
-        let may = own.contains(&room) || is_given(&room) || {
-            match context.directory.may_join(identity, &room).await {
-                Ok(()) => true,
-                Err(problem) if problem.code.kind() == Kind::Client => false,
-                Err(problem) => return Err(problem),
-            }
-        };
-        if may {
-            allowed.push((room, joined));
-        }
+    room: &RoomName,
+) -> Result<bool, Problem> {
+    if is_given(room) {
+        return Ok(true);
     }
-    Ok(allowed)
+    match context.directory.may_join(identity, room).await {
+        Ok(()) => Ok(true),
+        Err(problem) if problem.code.kind() == Kind::Client => Ok(false),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Whether a room is of those that only an emitter puts sockets into, whom nobody has to ask.

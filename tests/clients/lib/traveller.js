@@ -31,7 +31,11 @@ export class Traveller extends Peer {
 
   /** Loses the connection; the client comes back by itself. */
   drop() {
-    this.socket.io.engine.close();
+    const { engine } = this.socket.io;
+    // In the middle of an upgrade `close` waits for its end, which comes with a last poll's answer: what is in
+    // that the client keeps for after the disconnect, and does not count as seen.
+    if (engine.upgrading) engine.once("upgrade", () => setTimeout(() => engine.close()));
+    else engine.close();
   }
 
   /** Resolves when it is connected again. */
