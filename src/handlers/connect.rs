@@ -170,7 +170,7 @@ async fn attach(
         async move {
             let attached = fanout.attach(&socket, &room, shard).await;
             if let Some(attached) = &attached {
-                let at = attached.at;
+                let (shard, at) = (attached.shard, attached.at);
                 returns::moved_in(&context, &socket, &room, Joined { shard, at });
             }
             (room, attached.is_some())
