@@ -306,10 +306,7 @@ mod tests {
             member: member(id, Partitions::clone(pumps)),
             left: Duration::from_secs(1),
         });
-        View::new(
-            live.collect(),
-            gone.iter().map(|one| Gone::clone(one)).collect(),
-        )
+        View::new(live.collect(), gone.iter().copied().cloned().collect())
     }
 
     /// One of several nodes, with the state of its stand-ins as if those that were begun were at work.

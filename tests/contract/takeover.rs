@@ -2,11 +2,6 @@
 //! duty pumps in its place, and whatever the two of them and the next owner do at once, each event is in its
 //! room once.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the nodes of a test have no drain"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::io::{BufRead as _, BufReader};
@@ -410,34 +405,19 @@ async fn an_owner_that_only_slept_finds_its_events_done() {
     c.end().await;
 }
 
-/// Two stand-ins and the owner, over the same partitions: as after a wrong table, or two rings.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_stand_ins_and_the_owner_do_no_harm_to_each_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let redis = Redis::start(folder.path());
-    let place = Place::new(&redis);
-    let (one, other) = (place.parts("one").await, place.parts("other").await);
-    let (log, timeline) = (&one.log, &one.timeline);
-    let mut sent = Sent::default();
-    sent.round(log).await;
-    // The owner died with an event that is in its place and not settled, and with one that is none.
+/// What an owner leaves that dies: an event that is in its place and not settled, and a record that is none.
+async fn leave_behind(parts: &Parts, sent: &mut Sent) -> Apply {
+    let (log, timeline) = (&parts.log, &parts.timeline);
     let mut reader = log.consumer("reader", &["messages"]).await.unwrap();
     let first = loop {
-        let mut records = timeout(SOON, reader.poll(1))
-            .await
-            .unwrap()
-            .unwrap()
-            .into_records();
-        if let Some(record) = records.pop() {
+        let polled = timeout(SOON, reader.poll(1)).await.unwrap().unwrap();
+        if let Some(record) = polled.into_records().pop() {
             break record;
         }
     };
-    drop(reader);
     let envelope: serde_json::Value = serde_json::from_slice(&first.value).unwrap();
-    let room = format!(
-        "conversation:{}",
-        envelope["conversationId"].as_str().unwrap()
-    );
+    let member = |name: &str| envelope[name].as_str().unwrap().to_owned();
+    let room = format!("conversation:{}", member("conversationId"));
     let mut apply = Apply {
         room: RoomName::parse(&room).unwrap(),
         epoch: Epoch(1),
@@ -449,46 +429,73 @@ async fn two_stand_ins_and_the_owner_do_no_harm_to_each_other() {
         },
         offset: first.offset,
         prev: None,
-        id: EventId::parse(envelope["id"].as_str().unwrap()).unwrap(),
+        id: EventId::parse(&member("id")).unwrap(),
         at: first.at,
-        payload: first.value.clone(),
+        payload: first.value,
     };
     if let Outcome::Stale { epoch } = timeline.apply(apply.clone()).await.unwrap() {
         apply.epoch = epoch;
         timeline.apply(apply.clone()).await.unwrap();
     }
-    let unsettled = timeline.apply(apply.clone()).await.unwrap();
-    assert!(
-        matches!(unsettled, Outcome::Duplicate { settled: false, .. }),
-        "{unsettled:?}"
-    );
-    let at = log
-        .append("messages", "user-0", Bytes::from_static(b"{"))
-        .unwrap()
-        .await
-        .unwrap();
+    assert!(!is_settled(timeline, &apply).await);
+    let none = log.append("messages", "user-0", Bytes::from_static(b"{"));
+    let at = none.unwrap().await.unwrap();
     sent.ends.insert(at.partition, at.offset + 1);
+    apply
+}
+
+/// Whether an event that is in its place counts as durable.
+async fn is_settled(timeline: &Timeline, apply: &Apply) -> bool {
+    match timeline.apply(apply.clone()).await.unwrap() {
+        Outcome::Duplicate { settled, .. } => settled,
+        other => panic!("it has no place: {other:?}"),
+    }
+}
+
+/// The place of each event in topic `timeline`, which is one, however often it was produced.
+async fn produced(log: &EventLog) -> BTreeMap<EventId, Position> {
+    let mut produced = BTreeMap::new();
+    let lookback = Duration::from_secs(3_600);
+    let mut replay = log.replay("timeline", &[], lookback).await.unwrap();
+    loop {
+        let records = replay.next(1_000).await.unwrap();
+        if records.is_empty() {
+            return produced;
+        }
+        for record in records {
+            let entry = Entry::from_json(&record.value).unwrap();
+            let place = entry.position();
+            let known = produced.insert(entry.id.clone(), place);
+            let is_same = known.is_none_or(|known| known == place);
+            assert!(is_same, "{entry:?} and {known:?}");
+        }
+    }
+}
+
+/// Two stand-ins and the owner, over the same partitions: as after a wrong table, or two rings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_stand_ins_and_the_owner_do_no_harm_to_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::start(folder.path());
+    let place = Place::new(&redis);
+    let (one, other) = (place.parts("one").await, place.parts("other").await);
+    let (log, timeline) = (&one.log, &one.timeline);
+    let mut sent = Sent::default();
+    sent.round(log).await;
+    let left = leave_behind(&one, &mut sent).await;
 
     let (end, ended) = watch::channel(false);
     let mut tasks = JoinSet::new();
     for parts in [&one, &other] {
         let mut ended = ended.clone();
         let end = async move { drop(ended.wait_for(|is| *is).await) };
-        let standing = stand_in(
-            parts.clone(),
-            PumpOptions::default(),
-            spots(0..PARTITIONS),
-            end,
-        );
+        let all = spots(0..PARTITIONS);
+        let standing = stand_in(parts.clone(), PumpOptions::default(), all, end);
         tasks.spawn(async move { standing.await.unwrap() });
     }
     sent.all_come(timeline, SOON).await;
-    let settled = async || {
-        let outcome = timeline.apply(apply.clone()).await.unwrap();
-        matches!(outcome, Outcome::Duplicate { settled: true, .. })
-    };
     let by = Instant::now() + SOON;
-    while !settled().await {
+    while !is_settled(timeline, &left).await {
         assert!(Instant::now() < by, "what the owner left is not settled");
         sleep(Duration::from_millis(50)).await;
     }
@@ -510,33 +517,10 @@ async fn two_stand_ins_and_the_owner_do_no_harm_to_each_other() {
         ended.unwrap();
     }
     owner.abort_all();
-    // Everything that is in a room is in topic `timeline` in that place, however often.
     let rooms = sent.rooms(timeline).await.unwrap();
-    let mut produced: BTreeMap<EventId, Position> = BTreeMap::new();
-    let mut replay = log
-        .replay("timeline", &[], Duration::from_secs(3_600))
-        .await
-        .unwrap();
-    loop {
-        let records = replay.next(1_000).await.unwrap();
-        if records.is_empty() {
-            break;
-        }
-        for record in records {
-            let entry = Entry::from_json(&record.value).unwrap();
-            let place = entry.position();
-            let known = produced.insert(entry.id.clone(), place);
-            assert!(
-                known.is_none_or(|known| known == place),
-                "{entry:?} and {known:?}"
-            );
-        }
-    }
-    let placed = rooms
-        .iter()
-        .flatten()
-        .map(|entry| (entry.id.clone(), entry.position()));
-    assert_eq!(placed.collect::<BTreeMap<_, _>>(), produced);
+    let entries = rooms.iter().flatten();
+    let placed = entries.map(|entry| (entry.id.clone(), entry.position()));
+    assert_eq!(placed.collect::<BTreeMap<_, _>>(), produced(log).await);
 }
 
 async fn dead_letters(log: &EventLog) -> usize {

@@ -1,5 +1,7 @@
 //! How long events stay away from their rooms after the node that pumped them was killed:
-//! `tests/clients/cluster/stall.mjs`.
+//! `tests/chaos/stall.mjs`.
+
+#![expect(clippy::disallowed_methods, reason = "it waits where it may block")]
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ fn stall(folder: &TempDir, session_timeout: &str, is_restarted: bool) -> Value {
     let mut cluster = Cluster::start(folder.path(), plan);
     let victim = busiest(&cluster);
     let arguments = [format!("--victim={victim}"), format!("--seconds={SECONDS}")];
-    let arguments = ["cluster/stall.mjs", &arguments[0], &arguments[1]];
+    let arguments = ["../chaos/stall.mjs", &arguments[0], &arguments[1]];
     let mut checker = Checker::of(&cluster, &arguments);
     assert_eq!(checker.says(WITHIN), "started");
     std::thread::sleep(ALL_WELL);

@@ -1,6 +1,6 @@
 // How long events stay away from their rooms after a node was killed.
 //
-//   VESTIBULE_NODES=… VESTIBULE_SECRET=… node cluster/stall.mjs --victim 0 --senders 48 --seconds 25
+//   VESTIBULE_NODES=… VESTIBULE_SECRET=… node ../chaos/stall.mjs --victim 0 --senders 48 --seconds 25
 //
 // The victim is the place of the node that is killed; the senders are at the others, so that nothing of it is
 // their own connection. There are enough of them that every node pumps the events of some. `started` is printed
@@ -9,7 +9,7 @@
 // missing, came twice or left a hole.
 
 import { parseArgs } from "node:util";
-import { signed } from "../lib/claims.js";
+import { signed } from "../clients/lib/claims.js";
 import { Member } from "./member.js";
 
 const { values } = parseArgs({
@@ -31,7 +31,7 @@ const token = (user) => signed({ sub: user, rooms: ["*"] });
 const run = `stall-${Date.now().toString(36)}`;
 const members = Array.from({ length: senders }, (_, n) => {
   const plan = { url: others[n % others.length], token };
-  return new Member(plan, `${run}-user-${n}`, [`${run}-${n}`], ["websocket"]);
+  return new Member(plan, `${run}-user-${n}`, [`${run}-${n}`], { transports: ["websocket"] });
 });
 await Promise.all(members.map((one) => one.connect()));
 // Until every partition has its reader: the nodes share them out for seconds after they started.
