@@ -29,7 +29,6 @@ use crate::directory::Directory;
 use crate::eventlog::{self, EventLog, TopicSpec, dead_letter_topic};
 use crate::events::{Catalogue, Vocabulary};
 use crate::limits::{self, Limits};
-use crate::placement::Rings;
 use crate::store::Store;
 use crate::telemetry::process;
 use crate::timeline::{Timeline, redis as timelines};
@@ -75,8 +74,7 @@ impl Backends {
             keeper,
         } = Opened::open(config, &node).await?;
         let archive = Archive::postgres(&database);
-        let rings = shards.rings().clone();
-        let (rooms, raiser) = timelines(config, (specs, rings), (&log, &archive)).await?;
+        let (rooms, raiser) = timelines(config, (specs, &shards), (&log, &archive)).await?;
         let timeline = Timeline::Redis(rooms.clone());
         let bus = Bus::redis(bus::Options {
             shards: shards.clone(),
@@ -241,7 +239,7 @@ impl Busy {
 /// Timelines on the shards, and who puts back what a shard lost.
 async fn timelines(
     config: &Config,
-    (specs, rings): (Vec<ShardOptions>, Rings),
+    (specs, shards): (Vec<ShardOptions>, &Shards),
     (log, archive): (&EventLog, &Archive),
 ) -> anyhow::Result<(timelines::Timeline, Raiser)> {
     let limits = backends::timeline_limits(config);
@@ -249,7 +247,7 @@ async fn timelines(
         limits,
         is_raised: true,
         replicas: config.redis.replicas,
-        rings: Some(rings),
+        rings: Some(shards.rings().clone()),
     };
     let timeline = timelines::Timeline::open(specs, options).await?;
     let raiser = Raiser {
