@@ -15,7 +15,9 @@ import socketio
 
 from tools import program, run
 
-STARTS_WITHIN = 120
+STARTS_WITHIN = 180
+# Whatever becomes of the checks, what they started does not outlive them.
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "TERM", "--"]
 
 
 @dataclass
@@ -26,7 +28,7 @@ class Node:
     pid: int
 
     def metrics(self) -> str:
-        return requests.get(f"http://{self.operations}/metrics", timeout=5).text
+        return requests.get(f"http://{self.operations}/metrics", timeout=20).text
 
     def metric(self, name: str) -> float:
         """The sum over all series of a metric."""
@@ -35,8 +37,8 @@ class Node:
 
     def ready(self) -> int:
         try:
-            return requests.get(f"http://{self.operations}/readyz", timeout=2).status_code
-        except requests.ConnectionError:
+            return requests.get(f"http://{self.operations}/readyz", timeout=10).status_code
+        except requests.RequestException:
             return 0
 
 
@@ -51,7 +53,7 @@ class Cluster:
         for key, value in settings.items():
             command += ["--set", f"{key.replace('__', '.')}={value}"]
         with self.log.open("w") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+            self.process = subprocess.Popen([*ENDS_WITH_US, *command], stdout=output, stderr=output)
         until(lambda: "Ctrl-C ends" in self.text(), STARTS_WITHIN, alive=self.process, what=self.text)
         text = self.text()
         self.shards = re.findall(r"^redis shard \d+: redis://(\S+)$", text, re.M)
@@ -133,7 +135,7 @@ class Served:
         self.log = log
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [str(part) for part in command], stdout=output, stderr=output, env={**os.environ, **(env or {})}
+                [*ENDS_WITH_US, *(str(part) for part in command)], stdout=output, stderr=output, env={**os.environ, **(env or {})}
             )
         until(lambda: is_open(opens), 30, alive=self.process, what=log.read_text)
 
@@ -159,42 +161,60 @@ class Client:
         options = {"sslopt": {"ca_certs": str(ca)}} if ca else {}
         self.io = socketio.Client(http_session=session, websocket_extra_options=options, reconnection_delay=0.2,
                                   reconnection_delay_max=2, request_timeout=15)
-        self.messages, self.doubled, self.reloads = [], [], []
-        self.joined = self.after = None
+        self.places, self.live, self.doubled, self.reloads = {}, [], [], []
+        self.joined = None
         self.room = room
         self.closed = 0
         self.io.on("message:new", self.hear)
         self.io.on("connect", self.join)
         self.io.on("disconnect", self.leave)
-        self.io.connect(url, auth={"token": token}, transports=transports, wait_timeout=20)
+        self.open = lambda: self.io.connect(url, auth={"token": token}, transports=transports, wait_timeout=20)
+        self.over = False
+        self.open()
         until(lambda: self.joined, 20)
 
+    @property
+    def messages(self):
+        """In the order of the room. This library handles each event in a thread of its own, so the order in which they
+        came is not to be had from it."""
+        return [self.places[place] for place in sorted(self.places)]
+
     def hear(self, message, *_):
-        """What is live comes once, after all that came before."""
+        """What is live comes once."""
         place = (message["epoch"], message["seq"])
-        if self.after and place <= self.after:
-            self.doubled.append(message)
-            return
-        self.messages.append(message)
-        self.after = place
+        (self.doubled if place in self.live else self.live).append(place)
+        self.places[place] = message
 
     def take(self, message):
         """A page of what was missed may overlap with what came meanwhile."""
-        if not self.after or (message["epoch"], message["seq"]) > self.after:
-            self.hear(message)
+        self.places.setdefault((message["epoch"], message["seq"]), message)
 
     def leave(self, *_):
         self.closed += 1
+        self.io.start_background_task(self.again)
+
+    def again(self):
+        """A polling client of this library takes the server's close for good (JavaScript's does not): the application has to
+        connect again."""
+        time.sleep(1)
+        while not self.over and not self.io.connected:
+            if self.io.eio.state == "disconnected" and self.io._reconnect_task is None:
+                try:
+                    self.open()
+                except Exception:  # not yet
+                    pass
+            time.sleep(0.5)
 
     def join(self):
-        self.io.start_background_task(self.ask)
+        # Before anything live comes: what is asked for begins after the last that was seen.
+        self.io.start_background_task(self.ask, max(self.places, default=None))
 
-    def ask(self):
+    def ask(self, after):
         """Joins, again after each reconnection, and takes what was missed, page by page."""
-        for _ in range(100):
-            after = {"after": {"epoch": self.after[0], "seq": self.after[1]}} if self.after else {}
+        for _ in range(200):
+            known = {"after": {"epoch": after[0], "seq": after[1]}} if after else {}
             try:
-                answer = self.io.call("join:conversation", {"conversationId": self.room, **after}, timeout=10)
+                answer = self.io.call("join:conversation", {"conversationId": self.room, **known}, timeout=15)
             except Exception:  # the connection went again: the next `connect` asks
                 if not self.io.connected:
                     return
@@ -204,15 +224,17 @@ class Client:
                 continue
             for event in answer["missed"]:
                 self.take(event["data"])
-            if not answer["complete"] and not answer.get("next"):
+            if more := answer.get("next"):
+                after = (more["epoch"], more["seq"])
+                continue
+            if not answer["complete"]:
                 self.reloads.append(answer.get("reason"))
-            if not answer.get("next"):
-                self.joined = answer
-                return
+            self.joined = answer
+            return
 
     def send(self, content: str, mark=None) -> dict:
         body = {"conversationId": self.room, "content": content, "clientMessageId": mark or secrets.token_hex(8)}
-        return self.io.call("message:send", body, timeout=10)
+        return self.io.call("message:send", body, timeout=15)
 
     def surely(self, content: str, seconds=60) -> dict:
         """Sends until it is acknowledged, always under the same mark, as an application does."""
@@ -235,6 +257,7 @@ class Client:
         return any(message["content"] == content for message in self.messages)
 
     def close(self):
+        self.over = True
         self.io.disconnect()
         self.io.shutdown()
 
