@@ -87,7 +87,7 @@ function processes(example, nodes) {
     if (word.endsWith("redis-server") || word.startsWith("redis-server")) groups[`redis ${shard++}`] = [pid];
     else if (word.endsWith("java")) groups.kafka = [pid];
     else if (word.endsWith("haproxy")) (groups.haproxy ??= []).push(pid);
-    else if (word.includes("postgres")) (groups.postgres ??= []).push(pid);
+    else if (word.endsWith("/postgres")) groups.postgres = [pid];
   }
   return groups;
 }
@@ -104,8 +104,10 @@ function tokens(folder, data) {
 /** Samples what everything uses while `work` runs; answers its result and the samples. */
 async function sampled(groups, work) {
   const samples = [];
+  // A process of PostgreSQL for each connection: they come and go, the first stays.
+  const all = (name, pids) => (name === "postgres" ? [pids[0], ...below(pids[0])] : pids);
   const take = () => {
-    const used = Object.entries(groups).map(([name, pids]) => [name, pids.reduce((sum, pid) => sum + cpu(pid), 0)]);
+    const used = Object.entries(groups).map(([name, pids]) => [name, all(name, pids).reduce((sum, pid) => sum + cpu(pid), 0)]);
     samples.push({ at: performance.now(), used: Object.fromEntries(used), busy: busy() });
   };
   const timer = setInterval(take, SAMPLE_EVERY_MS);

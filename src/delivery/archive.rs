@@ -36,6 +36,9 @@ pub struct Options {
     pub commit_every: Duration,
 }
 
+/// What the archive gets at once: the newest is in the rooms' timelines.
+const GATHER: Duration = Duration::from_millis(100);
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -110,7 +113,10 @@ impl Archiver {
     /// # Errors
     /// When the log or the archive is closed before that, or answers what cannot heal.
     pub async fn run(self, drain: impl Future<Output = ()>) -> Result<(), Failure> {
-        let mut consumer = self.log.consumer(GROUP, &[TIMELINE_TOPIC]).await?;
+        let log = &self.log;
+        let mut consumer = log
+            .consumer_at_leisure(GROUP, &[TIMELINE_TOPIC], GATHER)
+            .await?;
         let mut drain = pin!(drain);
         let mut backoff = Backoff::default();
         let mut commit_due = Instant::now() + self.options.commit_every;

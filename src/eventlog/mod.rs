@@ -355,7 +355,24 @@ impl EventLog {
     pub async fn consumer(&self, group: &str, topics: &[&str]) -> Result<Consumer, Error> {
         match self.place() {
             Ok(embedded) => Consumer::join(embedded, group, topics),
-            Err(log) => Ok(Consumer::of(log.join(group, topics)?)),
+            Err(log) => Ok(Consumer::of(log.join(group, topics, None)?)),
+        }
+    }
+
+    /// The same, for work that nobody waits for: records may come that much later, all that came meanwhile
+    /// with one request to the brokers instead of one for each. Matters where there are brokers.
+    ///
+    /// # Errors
+    /// As [`consumer`](Self::consumer).
+    pub async fn consumer_at_leisure(
+        &self,
+        group: &str,
+        topics: &[&str],
+        gather: Duration,
+    ) -> Result<Consumer, Error> {
+        match self.place() {
+            Ok(embedded) => Consumer::join(embedded, group, topics),
+            Err(log) => Ok(Consumer::of(log.join(group, topics, Some(gather))?)),
         }
     }
 

@@ -44,6 +44,9 @@ pub use wait::{Told, applied};
 /// The consumer group of all that do what follows.
 pub const GROUP: &str = "effects";
 
+/// What follows is not what members wait for, but some of it is waited for by a request.
+const GATHER: Duration = Duration::from_millis(25);
+
 /// What it takes.
 #[derive(Clone)]
 pub struct Parts {
@@ -124,7 +127,8 @@ impl Effects {
                 targets(&vocabulary.current()),
             );
             let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-            let consumer = self.parts.log.consumer(GROUP, &names).await?;
+            let log = &self.parts.log;
+            let consumer = log.consumer_at_leisure(GROUP, &names, GATHER).await?;
             let known = self.known(&targets).await?;
             let mut turn = Turn::new(self.parts.clone(), self.options.clone(), consumer, known);
             let mut end = pin!(async {

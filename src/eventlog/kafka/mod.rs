@@ -147,12 +147,23 @@ impl Log {
         cursor::blocking(move || queries.probe(&topic)).await
     }
 
-    pub(super) fn join(&self, group: &str, topics: &[&str]) -> Result<Member, Error> {
+    pub(super) fn join(
+        &self,
+        group: &str,
+        topics: &[&str],
+        gather: Option<Duration>,
+    ) -> Result<Member, Error> {
         let names = topics.iter().map(|name| self.0.names.topic(name));
         let names: Vec<_> = names
             .map(|topic| Ok(topic?.kafka.clone()))
             .collect::<Result<_, Error>>()?;
         let mut config = self.reading()?;
+        let is_set = |name: &str| self.0.options.connection.properties.contains_key(name);
+        if let Some(gather) = gather.filter(|_| !is_set("fetch.min.bytes")) {
+            // More than comes in that time, which then decides.
+            config.set("fetch.min.bytes", "262144");
+            config.set("fetch.wait.max.ms", gather.as_millis().to_string());
+        }
         let session = self.0.options.session_timeout.as_millis();
         config
             .set("group.id", self.0.names.group(group))
