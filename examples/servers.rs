@@ -13,6 +13,7 @@
 //! | `"part"` | asks a node to end |
 //! | `"start"` | starts it again (a node: without waiting for it) |
 //! | `"lose"` | ends a shard, throws its data away and starts it |
+//! | `{"do":"dump","what":"messages"}` | writes what a topic holds to a file, and answers where |
 //! | `"running"` | which nodes run, and how those ended that do not |
 
 #![allow(
@@ -157,6 +158,7 @@ impl Everything {
                 let endings: Vec<_> = self.nodes.iter_mut().map(Node::ending).collect();
                 return json!({ "running": running, "endings": endings });
             }
+            "dump" => return self.dump(&order.what),
             "kill" => self.kill(order),
             "pause" => self.process(order).pause(),
             "resume" => self.process(order).resume(),
@@ -200,6 +202,23 @@ impl Everything {
         let url = balancer.url();
         self.balancer = Some(balancer);
         json!({ "url": url, "nodes": nodes })
+    }
+
+    /// Partition, offset and time stand before each record.
+    fn dump(&self, topic: &str) -> Value {
+        let class = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+        let mut arguments = vec!["--topic", topic, "--from-beginning", "--timeout-ms", "5000"];
+        for shown in [
+            "print.partition=true",
+            "print.offset=true",
+            "print.timestamp=true",
+            "print.key=true",
+        ] {
+            arguments.extend(["--property", shown]);
+        }
+        let file = self.folder.join(format!("{topic}.txt"));
+        std::fs::write(&file, self.kafka.tool(class, &arguments)).unwrap();
+        json!({ "file": file })
     }
 
     fn kill(&mut self, order: &Order) {

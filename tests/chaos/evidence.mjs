@@ -61,7 +61,8 @@ ${table([
   ], perRun)}
 
 "Missed and brought" are events that came with a join after a lost connection; "longest away" is from the loss of a connection until its client had
-everything again. Events that a proxy took out of the bus: ${total((run) => run.dropped)}.
+everything again. A busy machine stood still for a second or more ${total((run) => run.stalls ?? 0)} times; connections that were lost then are
+not counted against a node. Events that a proxy took out of the bus: ${total((run) => run.dropped)}.
 
 ## Faults
 

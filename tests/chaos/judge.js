@@ -4,7 +4,7 @@
 //
 // A record: `{rooms: [name], members: [Member.record()], histories: {room: {all, problem}}, isSettled}` and, where
 // there is more to hold it against: `archives: {room: [{epoch, seq, id}]}`, `presence: [{watcher, user, online,
-// expected}]`, `excuses: [{from, to, node?, member?, isCarried?}]` for lost connections, `sentAway` (how many
+// expected}]`, `excuses: [{from, to, node?, member?, isCarried?}]` for lost connections (one that names nobody is for all), `sentAway` (how many
 // connections the nodes say they closed because a room could not be completed), `ended` (nodes that ended by
 // themselves), `panics`.
 //

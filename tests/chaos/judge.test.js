@@ -59,6 +59,8 @@ for (const [what, spoil, expected] of [
   ["the archive has another place", ({ archive }) => { archive[1].epoch = 2; }, /archived at 2-2/],
   ["a connection was lost with its node", ({ bo }) => bo.losses.push(loss()), undefined],
   ["a connection was lost with another node", ({ bo }) => bo.losses.push(loss({ node: "B" })), /disconnected: bo/],
+  ["a connection was lost while nothing could be expected",
+    ({ bo, record }) => { bo.losses.push(loss({ at: 1 })); record.excuses.push({ from: 0, to: 2 }); }, undefined],
   ["a connection was lost some other time", ({ bo }) => bo.losses.push(loss({ at: 1 })), /disconnected: bo/],
   ["a connection was lost with a node that carried it", ({ bo }) => bo.losses.push(loss({ at: 205_000, isCarried: true })), undefined],
   ["a connection that nobody carried was lost meanwhile", ({ bo }) => bo.losses.push(loss({ at: 205_000 })), /disconnected: bo/],

@@ -16,6 +16,7 @@ import { judge } from "./judge.js";
 import { Random } from "./random.js";
 import { isLossy, SCENARIOS, schedule } from "./scenarios.js";
 import { Stage } from "./stage.js";
+import { Stalls } from "./stalls.js";
 
 const { values } = parseArgs({
   options: {
@@ -97,12 +98,14 @@ async function judged({ name, scenario, seed, random, stage }) {
   }));
   // The judge knows members by their names.
   stage.ways = fleet.members.filter(({ link }) => link).map(({ name: own, link }) => Object.assign(link, { name: own }));
+  const stalls = new Stalls((excuse) => stage.excuse(excuse));
   await fleet.connect();
   const start = Date.now();
   const sending = fleet.send();
   const counts = await breakThings({ scenario, random, stage, start, end: start + plan.seconds * 1000 });
   await sending;
   const isSettled = await fleet.settle();
+  stalls.end();
   const record = await fleet.record(isSettled);
   const total = Object.values(record.histories).reduce((sum, { all }) => sum + all.length, 0);
   record.archives = await archived(stage, fleet.rooms, total);
@@ -110,7 +113,7 @@ async function judged({ name, scenario, seed, random, stage }) {
   Object.assign(record, { excuses: stage.excuses, sentAway: stage.sentAway }, await stage.misfortunes());
   const dropped = stage.redis.flat().reduce((sum, link) => sum + link.dropped, 0);
   const report = { scenario: name, seed, seconds: plan.seconds, faults: counts, dropped, sentAway: stage.sentAway,
-    ...judge(record, plan) };
+    stalls: stalls.count, longestStallMs: stalls.longestMs, ...judge(record, plan) };
   fleet.close();
   for (const link of stage.ways) link.close();
   console.log(JSON.stringify(report));
