@@ -485,6 +485,62 @@ async fn a_slow_reader_is_not_put_out_and_a_seek_works_at_once() {
     }
 }
 
+/// What was read before it went must not seem to be its beginning: a pump would take what comes later for
+/// the first, and what it began with for something that it has done.
+#[tokio::test]
+async fn a_partition_that_goes_and_comes_back_under_a_full_reader_begins_where_it_has_to() {
+    let mut options = brokers::options();
+    (options.read_records, options.session_timeout) = (10, Duration::from_secs(6));
+    let log = brokers::log(&options).await;
+    let appends: Vec<_> = (0..600)
+        .map(|n| {
+            log.append("messages", &format!("user-{n}"), Bytes::from("x"))
+                .unwrap()
+        })
+        .collect();
+    for append in appends {
+        append.await.unwrap();
+    }
+    let mut first = log.consumer("g", &["messages"]).await.unwrap();
+    drop(take(&mut first, 1).await);
+    // Long enough that reading is paused: its thread has records that nobody has room for.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let mut second = log.consumer("g", &["messages"]).await.unwrap();
+    let moved = assigned(&mut second).await;
+    assert!(!moved.is_empty());
+    drop(second);
+    // Nobody takes a thing of the first until its partitions are back.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let mut back = BTreeSet::new();
+    let mut next: BTreeMap<u32, u64> = BTreeMap::new();
+    while next.values().sum::<u64>() < 600 {
+        match poll(&mut first).await {
+            Polled::Assigned(assignments) => {
+                for assignment in assignments {
+                    back.insert(assignment.partition);
+                    next.insert(assignment.partition, 0);
+                }
+            }
+            Polled::Revoked(_) => {}
+            Polled::Records(records) => {
+                for record in records {
+                    if !back.contains(&record.partition) {
+                        let from = next.entry(record.partition).or_insert(record.offset);
+                        *from = (*from).max(record.offset + 1);
+                        continue;
+                    }
+                    let next = next.get_mut(&record.partition).unwrap();
+                    assert_eq!(record.offset, *next, "partition {}", record.partition);
+                    *next += 1;
+                }
+            }
+        }
+    }
+    for assignment in moved {
+        assert!(back.contains(&assignment.partition), "{assignment:?}");
+    }
+}
+
 #[tokio::test]
 async fn topics_are_made_checked_and_told_apart_when_made_again() {
     let options = brokers::options();

@@ -118,7 +118,14 @@ impl Reader {
     }
 
     fn poll(&mut self, patience: Duration) -> Result<(), Error> {
-        let (outcome, link) = (self.client.poll(patience), &self.link);
+        let outcome = self.client.poll(patience);
+        let went = self.context().went();
+        if !went.is_empty() {
+            // Were a partition to come back before these are handed over, it would seem to begin with them.
+            self.stash
+                .retain(|record| !went.contains(&Spot::of(record)));
+        }
+        let link = &self.link;
         match outcome {
             Some(Ok(message)) => self.stash.extend(record(&message, &link.names)),
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {

@@ -28,6 +28,8 @@ pub(super) struct Context {
 struct State {
     reads: HashSet<Spot>,
     paused: Option<TopicPartitionList>,
+    /// Partitions that went since the reader looked: what it still has of them is old, though they came back.
+    went: Vec<Spot>,
 }
 
 impl ClientContext for Context {
@@ -69,6 +71,11 @@ impl Context {
     /// Whether this consumer reads a partition now.
     pub(super) fn reads(&self, spot: &Spot) -> bool {
         self.lock().reads.contains(spot)
+    }
+
+    /// Partitions that went since the last call.
+    pub(super) fn went(&self) -> Vec<Spot> {
+        std::mem::take(&mut self.lock().went)
     }
 
     /// Notes partitions that are read from now on.
@@ -166,6 +173,7 @@ impl Context {
             state.reads.remove(spot);
             self.link.standing.end(spot);
         }
+        state.went.extend(spots);
         if let Some(paused) = state.paused.take() {
             // A partition that is paused stays so when it comes back: let it go on before it goes.
             consumer.resume(list).ok();
