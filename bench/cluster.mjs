@@ -1,7 +1,7 @@
 // Measures a cluster: three nodes behind HAProxy, two Redis shards, Kafka, PostgreSQL, all on this machine.
 //
 //   node bench/cluster.mjs [--rates 500,1000,2000,5000] [--rounds 3] [--duration 20s] [--senders 200]
-//                          [--rooms 50] [--reads 500] [--profile dist] [--set KEY=VALUE] [--no-build] [--no-write]
+//                          [--rooms 50] [--reads 500] [--warm 20] [--profile dist] [--set KEY=VALUE] [--no-build] [--no-write]
 //
 // Messages are due at even intervals whatever the cluster does (an open loop), and their time counts from then.
 // The ladder of rates ends where more than one in a hundred takes over a second, or any is lost. What each
@@ -24,6 +24,8 @@ const { values: options } = parseArgs({
     rates: { type: "string", default: "500,1000,2000,5000" },
     rounds: { type: "string", default: "3" },
     duration: { type: "string", default: "20" },
+    // Seconds of load before anything is measured.
+    warm: { type: "string", default: "20" },
     senders: { type: "string", default: "200" },
     rooms: { type: "string", default: "50" },
     // API reads per second; 0 for none.
@@ -132,12 +134,12 @@ function cores(samples, fromEndMs, generator) {
   return { ...each, "load generator": generator, "everything else on the machine": Math.max((last.busy - first.busy) / time - own, 0) };
 }
 
-async function messages(cluster, file, rate) {
+async function messages(cluster, file, rate, time = seconds) {
   const audience = senders / rooms;
   const args = [
     ...["durable", "--url", cluster.url.replace("http", "ws"), "--token-file", file, "--json"],
     ...["--connections", `${senders}`, "--rooms", `${rooms}`, "--publishers", `${Math.floor(audience)}`],
-    ...["--rate", `${rate * audience}`, "--warm-up", `${WARM_UP_SECONDS}s`, "--duration", `${seconds}s`],
+    ...["--rate", `${rate * audience}`, "--warm-up", `${WARM_UP_SECONDS}s`, "--duration", `${time}s`],
     ...["--settle", "2s", "--stall", "20s", "--opening", "16"],
     ...Object.values(cluster.processes).flat().flatMap((pid) => ["--pid", `${pid}`]),
   ];
@@ -148,7 +150,7 @@ async function messages(cluster, file, rate) {
   await sleep(2_000);
   const after = await readAll(cluster.nodes);
   loads.push(loadavg()[0]);
-  const used = cores(samples, seconds * 1e3, result.generator.cores);
+  const used = cores(samples, time * 1e3, result.generator.cores);
   return { rate, report: result, before: [...before], after: [...after], cores: used, loads };
 }
 
@@ -176,6 +178,8 @@ async function measure(folder) {
       results[kind].push(one);
       appendFileSync(join(target, "bench-cluster.jsonl"), `${JSON.stringify({ kind, ...one, before: undefined, after: undefined })}\n`);
     };
+    // A broker that has just been started still compiles itself: what it costs then says nothing.
+    await messages(cluster, file, Math.min(...rates, 500), number("warm"));
     for (const rate of rates) {
       const own = [];
       for (let round = 1; round <= rounds; round += 1) {
