@@ -15,7 +15,7 @@ import socketio
 
 from tools import program, run
 
-STARTS_WITHIN = 180
+STARTS_WITHIN = 300
 # Whatever becomes of the checks, what they started does not outlive them.
 ENDS_WITH_US = ["setpriv", "--pdeathsig", "TERM", "--"]
 

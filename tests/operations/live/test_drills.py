@@ -31,7 +31,8 @@ def pair(folder: Path, days: int):
     """A certificate for the loopback address that ends in so many days, put in place in one step each."""
     cert, key = folder / "new.crt", folder / "new.key"
     run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-keyout", key, "-out", cert, "-days", days, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+        "-keyout", key, "-out", cert, "-days", days, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+        "-addext", "basicConstraints=critical,CA:FALSE")
     key.rename(folder / "tls.key")
     cert.rename(folder / "tls.crt")
 
@@ -64,6 +65,7 @@ def people(drill_cluster, folder, monitoring):
                              "--token-file", folder / "token", "--connections", 16, "--rooms", 8, "--rate", 200, "--stall", "300s", "--duration", "1200s")],
                             stdout=(folder / "load.log").open("w"), stderr=subprocess.STDOUT)
     time.sleep(10)
+    assert load.poll() is None, (folder / "load.log").read_text()
     yield load
     load.kill()
     load.wait()
