@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::session::{CLOSE, Carrier, NOOP, Session};
 use crate::protocol::engineio::handshake::Refusal;
@@ -30,6 +31,13 @@ pub(super) enum Answer {
 
 /// Packets of one body before the worker's other tasks get a turn.
 const PACKETS_PER_TURN: usize = 64;
+
+/// What a client stamps a request with, so that nobody answers it from a cache.
+pub(super) fn stamp(query: &str) -> Option<u64> {
+    let mut pairs = query.split('&');
+    let stamp = pairs.find_map(|pair| pair.strip_prefix("t="))?;
+    Some(xxh3_64(stamp.as_bytes()))
+}
 
 impl Session {
     /// A GET.
@@ -62,6 +70,27 @@ impl Session {
             }
             Get::Refuse(refusal) => give(reply, Answer::Refused(refusal)),
         }
+    }
+
+    /// A GET that carries a stamp. A client stamps each one anew: the same stamp again means that somebody on
+    /// the way sent the request twice (balancers do, when the node that carried it is gone), and the packets
+    /// that the first took along are lost. The client comes back and resumes.
+    pub(super) fn get_stamped(&self, reply: oneshot::Sender<Answer>, stamp: Option<u64>) {
+        if stamp.is_some_and(|stamp| self.is_repeated(stamp)) {
+            give(reply, Answer::Bad);
+            self.close(CloseReason::TransportError);
+        } else {
+            self.get(reply);
+        }
+    }
+
+    /// Who never changes the stamp means nothing by it.
+    fn is_repeated(&self, stamp: u64) -> bool {
+        let (last, has_changed) = self.stamp.get();
+        let is_same = last == Some(stamp);
+        let has_changed = has_changed || (last.is_some() && !is_same);
+        self.stamp.set((Some(stamp), has_changed));
+        is_same && has_changed
     }
 
     /// The client gave up its GET; `has_lost` when that took packets along.

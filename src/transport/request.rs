@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use super::polling::Answer;
+use super::polling::{Answer, stamp};
 use super::session::NOOP;
 use super::sessions::Sessions;
 use super::stream::Stream;
@@ -126,7 +126,10 @@ impl Sessions {
             (Transport::WebSocket, _) if is_upgrade => self.probe(id, request, caller).await,
             (Transport::WebSocket, _) => Err(Refusal::BadRequest),
             (Transport::Polling, _) if is_upgrade => Err(Refusal::BadRequest),
-            (Transport::Polling, &Method::GET) => self.get(id).await,
+            (Transport::Polling, &Method::GET) => {
+                let stamp = stamp(request.uri().query().unwrap_or_default());
+                self.get(id, stamp).await
+            }
             (Transport::Polling, &Method::POST) => self.post(id, request).await,
             _ => Ok(status(StatusCode::INTERNAL_SERVER_ERROR)),
         }
@@ -207,7 +210,7 @@ impl Sessions {
         Ok(reply)
     }
 
-    async fn get(self: &Rc<Self>, id: SessionId) -> Result<Reply, Refusal> {
+    async fn get(self: &Rc<Self>, id: SessionId, stamp: Option<u64>) -> Result<Reply, Refusal> {
         let (reply, answer) = oneshot::channel();
         let key = id.clone();
         // From before the session can park it: a request may be given up at any await.
@@ -219,7 +222,7 @@ impl Sessions {
         let found = self.at_owner(&id, move |here| {
             let session = here.find(&key);
             if let Some(session) = &session {
-                session.get(reply);
+                session.get_stamped(reply, stamp);
             }
             session.is_some()
         });

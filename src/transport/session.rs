@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) is_over: Cell<bool>,
     /// The client ended it; a GET that comes late is only let go.
     pub(super) is_goodbye: Cell<bool>,
+    /// What its last GET was stamped with, and whether that ever changed.
+    pub(super) stamp: Cell<(Option<u64>, bool)>,
     /// It waits for its last acks: an event that is taken in now could not be answered.
     is_parting: Cell<bool>,
 }
@@ -76,6 +78,7 @@ impl Session {
             client,
             is_over: Cell::new(false),
             is_goodbye: Cell::new(false),
+            stamp: Cell::new((None, false)),
             is_parting: Cell::new(false),
         });
         let link: Rc<dyn Link> = Rc::clone(&session) as Rc<dyn Link>;
@@ -478,6 +481,30 @@ mod tests {
             let session = polling(&sessions);
             with_reaper(&sessions, || session.get_dropped(has_lost)).await;
             assert_eq!(session.is_over(), has_lost);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_get_that_somebody_on_the_way_repeats_ends_the_session() {
+        for (stamps, is_over) in [
+            (&[Some(1), Some(2), Some(2)][..], true),
+            (&[Some(1), Some(2), Some(1)], false),
+            // Means nothing by it, or has none.
+            (&[Some(1), Some(1), Some(1)], false),
+            (&[None, None], false),
+        ] {
+            let sessions = sessions();
+            let session = polling(&sessions);
+            with_reaper(&sessions, || {
+                for stamp in stamps {
+                    session.send_text("4x");
+                    let (reply, answer) = oneshot::channel();
+                    session.get_stamped(reply, *stamp);
+                    drop(answer);
+                }
+            })
+            .await;
+            assert_eq!(session.is_over(), is_over, "{stamps:?}");
         }
     }
 
