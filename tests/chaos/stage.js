@@ -141,11 +141,11 @@ export class Stage {
   /** What the nodes said and what the log holds, to find out what went wrong. */
   async keepLogs(folder) {
     await mkdir(folder, { recursive: true });
+    for (const { name, log } of this.servers.nodes) await copyFile(log, join(folder, `${name}.log`)).catch(() => {});
     for (const topic of ["messages", "timeline"]) {
       const { file } = await this.servers.ask("dump", topic);
       await copyFile(file, join(folder, `${topic}.txt`));
     }
-    for (const { name, log } of this.servers.nodes) await copyFile(log, join(folder, `${name}.log`)).catch(() => {});
   }
 
   async close() {
