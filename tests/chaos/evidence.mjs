@@ -31,6 +31,9 @@ const perRun = runs.map((run) => [
   run.backMs?.max ?? "–", `**${run.violations.count}**`,
 ]);
 
+const wrong = runs.flatMap(({ scenario, seed, violations }) =>
+  Object.entries(violations.kinds).map(([kind, count]) => [scenario, seed, kind, count]));
+
 writeFileSync(join(root, "docs/EVIDENCE.md"), `# What was counted while everything broke
 
 Written by \`tests/chaos/evidence.mjs\` from the reports of \`make chaos\` (commit ${commit}, ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores,
@@ -63,6 +66,10 @@ ${table([
 "Missed and brought" are events that came with a join after a lost connection; "longest away" is from the loss of a connection until its client had
 everything again. A busy machine stood still for a second or more ${total((run) => run.stalls ?? 0)} times; connections that were lost then are
 not counted against a node. Events that a proxy took out of the bus: ${total((run) => run.dropped)}.
+
+## Violations
+
+${wrong.length === 0 ? "None." : table(["scenario", "seed", "kind", "times"], wrong)}
 
 ## Faults
 
