@@ -92,8 +92,7 @@ impl Backends {
             recent: publisher.recent().clone(),
         });
         let directory = directory(config, &shards, (store.clone(), bus.clone()));
-        let grace = config.presence.grace.get();
-        let presence = Presence::redis(shards.clone(), membership.clone(), grace);
+        let presence = presence(config, (&shards, &membership));
         let crowds = Crowds::new(store.clone(), presence.clone(), bus.clone());
         let accounts = Accounts::new(
             authenticator.clone(),
@@ -258,6 +257,11 @@ async fn timelines(
         entries_max: limits.entries_max,
     };
     Ok((timeline, raiser))
+}
+
+fn presence(config: &Config, (shards, membership): (&Shards, &Membership)) -> Presence {
+    let grace = config.presence.grace.get();
+    Presence::redis(shards.clone(), membership.clone(), grace)
 }
 
 fn recovery(section: &config::Recovery, shards: &Shards) -> Recovery {

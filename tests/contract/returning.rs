@@ -7,6 +7,12 @@
 //! Everything that a node asks of the shards for a client that comes back, with nothing around it: taking the
 //! socket over, hearing its rooms, a tick of each shard, and reading what was missed.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    reason = "it measures one thing from its preparation to its end, and says what it measured"
+)]
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -32,6 +38,8 @@ use crate::servers::redis::Redis;
 
 /// Clients of one room.
 const MEMBERS: u64 = 100;
+/// Rooms in which all clients are.
+const ROOMS: u64 = 450;
 /// Rooms of each client, beside its own.
 const ROOMS_EACH: u64 = 5;
 /// Events that each room got meanwhile.
@@ -84,7 +92,7 @@ fn calls(servers: &[Redis], command: &str) -> u64 {
     servers.iter().map(count).sum()
 }
 
-async fn measure(clients: u64) {
+async fn measure(clients: u64, rooms: u64) {
     let folder = tempfile::tempdir().unwrap();
     let servers: Vec<Redis> = (0..2).map(|_| Redis::start(folder.path())).collect();
     let shard = |(n, server): (usize, &Redis)| ShardOptions {
@@ -108,7 +116,6 @@ async fn measure(clients: u64) {
         .await
         .unwrap();
     let archive = Archive::sql(&database);
-    let rooms = clients * ROOMS_EACH / MEMBERS;
     let mut offset = 0;
     for n in 0..rooms {
         offset += 1;
@@ -211,7 +218,12 @@ async fn measure(clients: u64) {
 #[tokio::test]
 #[ignore = "a minute; prints what it measures"]
 async fn what_redis_does_for_each_client() {
+    println!("the same rooms, however many clients");
     for clients in [1_000, 3_000, 9_000] {
-        measure(clients).await;
+        measure(clients, ROOMS).await;
+    }
+    println!("as many more rooms as clients, {MEMBERS} in each");
+    for clients in [1_000, 3_000, 9_000] {
+        measure(clients, clients * ROOMS_EACH / MEMBERS).await;
     }
 }

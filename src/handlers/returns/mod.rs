@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
+
 use super::{Context, Session};
 use crate::cluster::recovery::{self, Error, Joined, Recovery, Written};
 use crate::config;
@@ -81,6 +83,8 @@ impl Drop for Place {
     }
 }
 
+/// Sockets written at the same time when a shard has lost them.
+const WRITTEN_AT_ONCE: usize = 64;
 /// How long writing may take until a join is refused.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
 
@@ -244,18 +248,21 @@ pub(super) async fn touch(context: &Context, sockets: Vec<(Socket, Rc<Session>)>
         return;
     };
     let touched = context.returns.recovery.touch(&kept).await;
-    for ((socket, session), touched) in sockets.iter().zip(touched) {
-        match touched {
-            Ok(Written::TakenOver) => take_over(socket),
-            Ok(Written::Gone) if socket.is_connected() => {
-                let written = write_all(context, socket, session).await;
-                if written == Ok(Written::TakenOver) {
-                    take_over(socket);
-                }
-            }
-            Ok(_) | Err(_) => {}
+    let touched = sockets.iter().zip(touched);
+    let written = touched.map(async |((socket, session), touched)| {
+        let written = match touched {
+            Ok(Written::Gone) if socket.is_connected() => write_all(context, socket, session).await,
+            outcome => outcome,
+        };
+        if written == Ok(Written::TakenOver) {
+            take_over(socket);
         }
-    }
+    });
+    // After a shard was raised all of its sockets are written anew.
+    stream::iter(written)
+        .buffer_unordered(WRITTEN_AT_ONCE)
+        .collect::<()>()
+        .await;
 }
 
 /// Its client has come back elsewhere.

@@ -1,5 +1,7 @@
 //! A socket as its handlers see it.
 
+mod resuming;
+
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -12,16 +14,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::args::{Args, IntoArgs};
-use super::client::Client;
-use super::event::Event;
-use super::handshake::Handshake;
-use super::io::Emitter;
-use super::local::Local;
-use super::namespace::{Handler, Namespace};
 use crate::protocol::frame::Frame;
 use crate::protocol::socketio::encode;
 use crate::rooms::{Hold, Member};
+use crate::server::args::{Args, IntoArgs};
+use crate::server::client::Client;
+use crate::server::event::Event;
+use crate::server::handshake::Handshake;
+use crate::server::io::Emitter;
+use crate::server::local::Local;
+use crate::server::namespace::{Handler, Namespace};
 use crate::types::{CloseReason, PrivateId, RoomName, SocketId};
 
 /// Why a client's answer did not come.
@@ -45,7 +47,7 @@ impl fmt::Display for AckError {
 impl std::error::Error for AckError {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(in crate::server) enum State {
     /// Middlewares are being asked.
     Connecting,
     Connected,
@@ -93,7 +95,7 @@ impl Drop for Expected<'_> {
 }
 
 impl Socket {
-    pub(super) fn new(client: &Rc<Client>, namespace: Arc<Namespace>) -> Self {
+    pub(in crate::server) fn new(client: &Rc<Client>, namespace: Arc<Namespace>) -> Self {
         let local = Rc::clone(client.local());
         let id = local.socket_id();
         let member = Member::new(id, namespace.id, Rc::clone(client.outbox()));
@@ -179,43 +181,6 @@ impl Socket {
             self.0.local.hub().add(&self.0.member);
         }
         is_connecting
-    }
-
-    /// Lets a socket that is about to enter take the place of one that is over, as
-    /// [`admit`](Self::admit) does.
-    pub fn resume(&self, id: SocketId) -> bool {
-        if self.state() == State::Connecting {
-            self.0.member.resume(id);
-        }
-        self.admit()
-    }
-
-    /// What its client is told to come back by; before it has entered, and once.
-    pub fn set_private_id(&self, id: PrivateId) {
-        self.0.private_id.get_or_init(|| id);
-    }
-
-    pub(super) fn private_id(&self) -> Option<&str> {
-        self.0.private_id.get().map(PrivateId::as_str)
-    }
-
-    pub(super) fn begins_anew(&self, reason: Option<&'static str>) {
-        self.0.not_resumed.set(reason);
-    }
-
-    /// Why it does not take the place of the socket that its client asked for.
-    #[must_use]
-    pub fn not_resumed(&self) -> Option<&'static str> {
-        self.0.not_resumed.get()
-    }
-
-    /// Another connection took its place: it ends at once, whatever its transport still has to say.
-    pub fn taken_over(&self) {
-        self.end(CloseReason::TakenOver);
-        if let Some(client) = self.0.client.upgrade() {
-            client.forget(self);
-            client.disconnect_all(CloseReason::TakenOver);
-        }
     }
 
     /// Ties application data to the socket.
@@ -366,27 +331,27 @@ impl Socket {
         }
     }
 
-    pub(super) fn keep_auth(&self, auth: Option<&str>) {
+    pub(in crate::server) fn keep_auth(&self, auth: Option<&str>) {
         if let Some(auth) = auth {
             self.0.auth.get_or_init(|| auth.into());
         }
     }
 
-    pub(super) fn table(&self) -> &Arc<Namespace> {
+    pub(in crate::server) fn table(&self) -> &Arc<Namespace> {
         &self.0.namespace
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(in crate::server) fn state(&self) -> State {
         self.0.state.get()
     }
 
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(in crate::server) fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
     /// The socket has entered: known to the rooms from now on. `answer` leaves alone: clients that
     /// wait for "the next frame" lose one of two frames that arrive in the same read.
-    pub(super) fn enter(&self, answer: Frame) {
+    pub(in crate::server) fn enter(&self, answer: Frame) {
         self.0.state.set(State::Connected);
         let owner: Rc<dyn Any> = Rc::clone(&self.0) as Rc<dyn Any>;
         self.0.member.set_owner(Some(owner));
@@ -405,7 +370,7 @@ impl Socket {
     }
 
     /// The socket has ended.
-    pub(super) fn end(&self, reason: CloseReason) {
+    pub(in crate::server) fn end(&self, reason: CloseReason) {
         let before = self.0.state.replace(State::Closed);
         if before == State::Connecting {
             // Nothing of its rooms goes out for a socket that its client does not know.
@@ -425,7 +390,7 @@ impl Socket {
         self.0.acks.borrow_mut().take();
     }
 
-    pub(super) fn answered(&self, id: u64, args: Args) {
+    pub(in crate::server) fn answered(&self, id: u64, args: Args) {
         // An unknown id is an answer that came too late, or to another node's question.
         if let Some(sender) = u32::try_from(id).ok().and_then(|id| self.take_pending(id)) {
             drop(sender.send(args));
@@ -433,7 +398,7 @@ impl Socket {
     }
 
     /// Handles an event, after those that came before it.
-    pub(super) fn handle(&self, event: Event) {
+    pub(in crate::server) fn handle(&self, event: Event) {
         let admitted = match &self.0.namespace.gate {
             Some(gate) => guarded("gate", || gate(self, event)).flatten(),
             None => Some(event),
@@ -517,7 +482,7 @@ type Panicked = Box<dyn Any + Send>;
 type Running = futures_util::future::LocalBoxFuture<'static, Result<(), Panicked>>;
 
 /// Runs application code; its panic is a defect that is logged, not the end of the worker.
-pub(super) fn guarded<R>(what: &str, act: impl FnOnce() -> R) -> Option<R> {
+pub(in crate::server) fn guarded<R>(what: &str, act: impl FnOnce() -> R) -> Option<R> {
     let result = catch_unwind(AssertUnwindSafe(act));
     if result.is_err() {
         tracing::error!(handler = what, "a handler panicked");
