@@ -106,7 +106,7 @@ onEachTransport(describe, (options) => {
     await gone;
     const acks = ["one", "two", "three"].map((text) => ada.send(room, text));
     await Promise.all(acks);
-    assert.notEqual(ada.socket.id, before);
+    assert.deepEqual([ada.socket.id, ada.socket.recovered], [before, true]);
     const contents = (await bo.arrived(room, 3)).map((message) => message.content);
     assert.deepEqual(contents, ["one", "two", "three"]);
   });
