@@ -1,6 +1,6 @@
 // Measures a cluster: three nodes behind HAProxy, two Redis shards, Kafka, PostgreSQL, all on this machine.
 //
-//   node bench/cluster.mjs [--rates 500,1000,2000,5000] [--rounds 3] [--duration 20s] [--senders 200]
+//   node bench/cluster.mjs [--rates 500,1000,2000,5000] [--rounds 3] [--duration 20] [--senders 200]
 //                          [--rooms 50] [--reads 500] [--warm 20] [--profile dist] [--set KEY=VALUE] [--no-build] [--no-write]
 //
 // Messages are due at even intervals whatever the cluster does (an open loop), and their time counts from then.
