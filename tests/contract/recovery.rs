@@ -413,13 +413,19 @@ async fn missed(
         Vocabulary::builtin(),
         200,
     );
-    let vector = |at: ShardPosition| {
+    // Of a shard without rooms of this client the worker has heard less than the one before.
+    let vector = |at: ShardPosition, of_other: u64| {
         let mut vector = Vector::default();
         vector.advance(ShardId(0), at).unwrap();
+        let other = ShardPosition {
+            epoch: Epoch(1),
+            shard_seq: ShardSeq(of_other),
+        };
+        vector.advance(ShardId(1), other).unwrap();
         vector
     };
-    let up_to = vector(timeline.shard_top(ShardId(0)));
-    let seen = seen.map(vector);
+    let up_to = vector(timeline.shard_top(ShardId(0)), 3);
+    let seen = seen.map(|at| vector(at, 7));
     let rooms = [(room("conversation:a"), joined(0, 0))];
     let returned = Returned {
         seen: seen.as_ref(),

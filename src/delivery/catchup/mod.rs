@@ -10,6 +10,7 @@
 mod judge;
 mod reads;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -121,10 +122,18 @@ impl Catchup {
         missed.shown.get_or_init(show).as_ref()
     }
 
-    /// Whether what the client says that it has seen is in the order that its rooms have.
-    async fn check(&self, Returned { seen, up_to, .. }: Returned<'_>) -> Result<(), Resumed> {
-        let Some(seen) = seen else { return Ok(()) };
-        for (shard, now) in up_to.iter() {
+    /// Whether what the client says that it has seen is in the order that its rooms have. Of other shards
+    /// nothing was asked: how far the worker has heard them says nothing.
+    async fn check(&self, returned: Returned<'_>) -> Result<(), Resumed> {
+        let Some(seen) = returned.seen else {
+            return Ok(());
+        };
+        let rooms = returned.rooms.iter();
+        let shards: BTreeSet<ShardId> = rooms
+            .map(|(room, _)| self.0.timeline.shard_of(room))
+            .collect();
+        for shard in shards {
+            let now = returned.up_to.at(shard).unwrap_or_default();
             let Some(at) = seen.at(shard) else { continue };
             if at > now {
                 return Err(Resumed::PositionUnknown);
