@@ -337,7 +337,14 @@ impl Turn {
             self.raised(shard, epoch).await?;
         }
         // Only now, when their partitions are read again: none of them counts as done.
-        lost.into_iter().for_each(|ticket| self.finish(ticket));
+        for ticket in lost {
+            // Unless the epoch was known already: then this record is read again all the same.
+            if self.progress.is_current(ticket) {
+                let low = self.progress.low(ticket.slot);
+                self.go_back(ticket.slot, low).await?;
+            }
+            self.finish(ticket);
+        }
         self.start(shard);
         Ok(())
     }

@@ -33,6 +33,8 @@ struct Slot {
     generation: u64,
     saved: Saved,
     worker: Option<usize>,
+    /// When it may not come back any more, since it ended.
+    until: Option<Instant>,
 }
 
 /// Looked at per call; each call adds at most one.
@@ -63,6 +65,7 @@ impl Memory {
             generation,
             saved: saved.clone(),
             worker: Some(worker),
+            until: None,
         };
         table.sockets.insert(id.clone(), slot);
         Written::Kept
@@ -91,10 +94,15 @@ impl Memory {
     pub(super) fn take(&self, id: &PrivateId, user: &UserId, worker: usize) -> Taken {
         let mut table = self.table();
         let known = table.sockets.get_mut(id);
-        let Some(slot) = known.filter(|slot| slot.saved.user == *user) else {
+        let now = Instant::now();
+        let is_there = |slot: &&mut Slot| {
+            slot.saved.user == *user && slot.until.is_none_or(|until| until > now)
+        };
+        let Some(slot) = known.filter(is_there) else {
             return Taken::Unknown;
         };
         slot.generation += 1;
+        slot.until = None;
         let before = slot.worker.replace(worker);
         Taken::Yes {
             generation: slot.generation,
@@ -126,6 +134,7 @@ impl Memory {
             table.sockets.remove(id);
         } else {
             let until = Instant::now() + self.0.window;
+            slot.until = Some(until);
             table.ended.push_back((until, id.clone(), generation));
         }
     }
