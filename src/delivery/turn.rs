@@ -337,14 +337,7 @@ impl Turn {
             self.raised(shard, epoch).await?;
         }
         // Only now, when their partitions are read again: none of them counts as done.
-        for ticket in lost {
-            // Unless the epoch was known already: then this record is read again all the same.
-            if self.progress.is_current(ticket) {
-                let low = self.progress.low(ticket.slot);
-                self.go_back(ticket.slot, low).await?;
-            }
-            self.finish(ticket);
-        }
+        self.read_again(lost).await?;
         self.start(shard);
         Ok(())
     }
@@ -390,15 +383,20 @@ impl Turn {
         if let Some(epoch) = settled.raised {
             self.raised(shard, epoch).await?;
         }
-        for ticket in settled.lost {
-            // The shard where its room is now need not begin an epoch because of it.
+        self.read_again(settled.lost).await?;
+        self.settle(shard);
+        Ok(())
+    }
+
+    /// These did not land, or are lost: unless an epoch had them read again, that is done now.
+    async fn read_again(&mut self, lost: Vec<Ticket>) -> Result<(), Error> {
+        for ticket in lost {
             if self.progress.is_current(ticket) {
                 let low = self.progress.low(ticket.slot);
                 self.go_back(ticket.slot, low).await?;
             }
             self.finish(ticket);
         }
-        self.settle(shard);
         Ok(())
     }
 

@@ -170,9 +170,9 @@ export class Visit {
     this.#meet();
   }
 
-  #tellResumed({ missed, reloaded }) {
+  #tellResumed({ missed, reloaded }, isResumed) {
     if (reloaded) this.#callbacks.notice(`Reloaded: ${reloaded}.`);
-    else if (missed === 0) this.#callbacks.notice("Resumed. Nothing was missed.");
+    else if (missed === 0) this.#callbacks.notice(isResumed ? "Resumed." : "Resumed. Nothing was missed.");
     else this.#callbacks.notice(`Resumed. Caught up ${missed} ${missed === 1 ? "message" : "messages"}.`);
   }
 

@@ -65,7 +65,7 @@ test("a lost ack brings a retry, and still one message", async () => {
   await bo.sees("once");
   await bo.sees("meanwhile");
   await link.cut();
-  await ada.isTold("Caught up 2 messages.");
+  await ada.isTold("Resumed.");
   await ada.isShown("connected");
   await eventually("nothing pending", async () => (await ada.pending()).length === 0);
   await ada.say("twice");
