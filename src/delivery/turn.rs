@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicU64;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, Sleep};
 
 use super::apply::{Applied, Fate, Reach, Work, apply};
@@ -21,15 +20,12 @@ use super::progress::{Progress, Slot, Ticket};
 use super::pump::{Options, Parts, Settled as Places};
 use super::route::{Fault, Route, route};
 use super::settle::{Acked, Settled, acked, settle};
-use super::waits::{maybe, poll};
+use super::waits::{Doing, maybe, poll};
 use crate::eventlog::{Assignment, Committing, Consumer, Error, Polled, Record, Revocation};
 use crate::events::Vocabulary;
 use crate::telemetry::labels::Stage;
 use crate::timeline::Timeline;
 use crate::types::{Epoch, NodeId, ShardId, ShardPosition};
-
-/// Work under way, which keeps its own handles.
-type Doing<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// Up to where partitions are done: topic, partition, next offset.
 type Offsets = Vec<(Arc<str>, u32, u64)>;

@@ -1,10 +1,15 @@
 //! Waiting for what may not be there.
 
 use std::future::Future;
+use std::pin::Pin;
 
+use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::eventlog::{Consumer, Error, Polled};
+
+/// Work under way, which keeps its own handles.
+pub(super) type Doing<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// Polls, not before a time if there is one.
 pub(super) async fn poll(
