@@ -36,9 +36,9 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let listeners: [TcpListener; N] = std::array::from_fn(|_| {
         // Below those that the kernel gives to connections: one of them could have the port of a server that
-        // is being restarted.
+        // is being restarted. Nodes of a Redis Cluster talk to each other 10,000 above.
         let bound = (0..1_000).find_map(|_| {
-            let port = rand::random_range(12_000..32_000);
+            let port = rand::random_range(12_000..22_000);
             TcpListener::bind(("127.0.0.1", port)).ok()
         });
         bound.expect("a loopback port can be had")
