@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -55,7 +56,7 @@ pub(in crate::handlers) async fn watched(
         kept.forget(room);
     }
     let message = "whom the socket watches cannot be written down right now; try again";
-    Err(Problem::new(Code::Unavailable, message).retry_after(std::time::Duration::from_secs(1)))
+    Err(Problem::new(Code::Unavailable, message).retry_after(Duration::from_secs(1)))
 }
 
 /// It watches these no more.
@@ -102,8 +103,9 @@ async fn all_again(
 ) -> Result<(), Problem> {
     let after = |room: &RoomName, kind: &str| room.as_str().strip_prefix(kind).map(str::to_owned);
     let users = rooms.iter().filter_map(|room| after(room, "presence:"));
-    let users = users.filter_map(|user| UserId::parse(&user).ok()).collect();
-    for state in presence::subscribe_users(context, watcher, users).await? {
+    let users: Vec<UserId> = users.filter_map(|user| UserId::parse(&user).ok()).collect();
+    let told = presence::subscribe_users(context, watcher, users.clone()).await?;
+    for state in &told {
         watcher.0.emit("presence:state", Json(state));
     }
     let crowds = rooms.iter().filter_map(|room| after(room, "crowd:"));
@@ -116,5 +118,20 @@ async fn all_again(
         };
         watcher.0.emit("presence:state", Json(crowd));
     }
+    if told.is_empty() {
+        return Ok(());
+    }
+    // What changed while the rooms were not heard yet, or is known here a moment later, nobody tells again.
+    tokio::time::sleep(HEARD_WITHIN).await;
+    for state in presence::subscribe_users(context, watcher, users).await? {
+        let is_told =
+            |one: &presence::State| one.user_id == state.user_id && one.online == state.online;
+        if !told.iter().any(is_told) {
+            watcher.0.emit("presence:state", Json(state));
+        }
+    }
     Ok(())
 }
+
+/// By then a room is heard, and what is remembered of a user is asked anew.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
