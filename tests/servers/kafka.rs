@@ -43,6 +43,8 @@ const JAVA: &[&str] = &[
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 ];
+/// Names more options for the brokers' Java: for benchmarks, which measure servers that are warm.
+const MORE_JAVA: &str = "VESTIBULE_KAFKA_JAVA";
 /// Any valid id: the clusters of two tests never meet.
 const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
 
@@ -230,6 +232,9 @@ impl Broker {
         );
         let mut command = vec!["java"];
         command.extend(JAVA);
+        // Later options take the place of earlier ones.
+        let more = std::env::var(MORE_JAVA).unwrap_or_default();
+        command.extend(more.split_whitespace());
         command.extend(["-cp", &jars, "kafka.Kafka", &file]);
         self.process = Some(Process::start("kafka", &command, &self.folder.join("log")));
     }

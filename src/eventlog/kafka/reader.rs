@@ -101,17 +101,15 @@ impl Reader {
                 return Error::Closed;
             }
             self.hand_over();
-            let patience = if self.stash.is_empty() {
-                POLL
-            } else {
-                Duration::ZERO
-            };
-            if (self.stash.is_empty() || self.context().is_paused())
+            // Judged before the poll: what that brings is handed over at once, if there is room.
+            let is_full = !self.stash.is_empty();
+            let patience = if is_full { Duration::ZERO } else { POLL };
+            if (!is_full || self.context().is_paused())
                 && let Err(error) = self.poll(patience)
             {
                 return error;
             }
-            if !self.stash.is_empty() {
+            if is_full {
                 self.link.handover.wait(POLL);
             }
         }
