@@ -215,6 +215,41 @@ async fn a_room_keeps_its_places_ids_and_what_is_not_settled() {
 }
 
 #[tokio::test]
+async fn what_a_shard_lost_before_its_rooms_left_is_not_settled_where_they_are() {
+    let scene = Scene::start();
+    let one = scene.node().await;
+    let mut written = BTreeMap::new();
+    for room in rooms() {
+        written.insert(room.clone(), one.applied(&room, (0, 1)).await);
+    }
+    // Both shards of this epoch lose everything; the new one is in an epoch of the same number.
+    for server in &scene.servers[..2] {
+        server.ask(&["FLUSHALL"]).unwrap();
+    }
+    one.change().await;
+    let moved: Vec<_> = written
+        .iter()
+        .filter(|(room, _)| one.port().shard_of(room) == NEW)
+        .collect();
+    assert!(moved.len() > 5, "{}", moved.len());
+    for (room, lost) in moved {
+        let settled = async {
+            loop {
+                match one.port().settle(lost).await {
+                    // The shard that lost it begins an epoch.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    Ok(settled) => return settled,
+                }
+            }
+        };
+        assert_eq!(settled.await, Settlement::Lost, "{room}");
+        let again = one.applied(room, (0, 1)).await;
+        let settled = one.port().settle(&again).await.unwrap();
+        assert_eq!(settled, Settlement::Done, "{room}");
+    }
+}
+
+#[tokio::test]
 async fn rooms_that_nobody_asks_for_go_and_come_back() {
     let scene = Scene::start();
     let one = scene.node().await;

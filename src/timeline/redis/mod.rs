@@ -24,6 +24,7 @@ use crate::backend::redis as server;
 use crate::placement::{PlanError, Rings, Target, View};
 use crate::timeline::{Apply, Ask, Error, Limits, Outcome, Range, Settle, Settlement, Since};
 use crate::types::{Epoch, Position, RoomName, ShardId, ShardPosition, ShardSeq};
+use moves::TURNS_MAX;
 use shard::{Answer, Shard, may_be_elsewhere};
 
 pub use moves::Strangers;
@@ -237,7 +238,7 @@ impl Timeline {
         (shard, up_to): (ShardId, ShardPosition),
         limit: usize,
     ) -> Result<Range, Error> {
-        loop {
+        for _ in 0..TURNS_MAX {
             let view = self.agreed(shard)?;
             let mark = match view.room(room.as_str()) == shard {
                 true => may_be_elsewhere(&view, room),
@@ -250,6 +251,7 @@ impl Timeline {
             }
             self.fetch(room).await?;
         }
+        Err(Error::Unavailable { shard })
     }
 
     pub(super) async fn since_all(

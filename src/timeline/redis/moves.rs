@@ -20,6 +20,8 @@ use crate::types::{Epoch, RoomName, ShardId, ShardPosition, ShardSeq, Timestamp}
 /// How long a call waits for the plan that a shard knows already.
 const PLAN_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often a call begins anew because the ring or an epoch changed under it.
+pub(super) const TURNS_MAX: usize = 8;
 /// How long what has left is kept.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
 /// Keys that a shard looks at in one turn of a scan.
@@ -50,7 +52,9 @@ impl Timeline {
     /// # Errors
     /// When one of both shards does not answer.
     pub async fn fetch(&self, room: &RoomName) -> Result<(), Error> {
-        loop {
+        // Each turn, a shard knew more than was known here; plans and epochs that change faster than this are
+        // left to the caller's next try.
+        for _ in 0..TURNS_MAX {
             let view = self.view();
             let Some(was) = view.was(room.as_str()) else {
                 return Ok(());
@@ -64,6 +68,8 @@ impl Timeline {
                 Arrival::Moved(fence) => self.newer_ring(fence).await,
             }
         }
+        let shard = self.shard_of(room);
+        Err(Error::Unavailable { shard })
     }
 
     /// The same on a shard that is being raised, before what it lost is put back.

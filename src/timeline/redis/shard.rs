@@ -165,6 +165,10 @@ impl Shard {
             };
             call.arg(view.plan.fence)
                 .arg(may_be_elsewhere(view, &entry.room));
+            match entry.shard == self.id {
+                true => call.arg(""),
+                false => call.arg(entry.position().to_string()),
+            };
             calls.add_command(call);
         }
         let answers = self.ask_all(&calls).await;

@@ -120,18 +120,20 @@ end
 
 -- KEYS: shard, meta, stream, open. ARGS: the epoch in which the entry was seen here, source, offset, entries_max,
 -- keep_min, ttl, the partition and offset of its record in topic `timeline`, or '', ring version, 1 if the room may be
--- elsewhere
+-- elsewhere, the entry's place if it was written on another shard, or ''
 local function settled(keys, args)
   local other = misplaced(keys[2], redis.call('HGET', keys[1], 'fence'), args[9], args[10])
   if other then return other end
   -- In another epoch the entry may be lost: its record must not count as done, unless the shard still has it. To
   -- apply it again would give the same answer, and would not bring its epoch back.
-  local now = redis.call('HGET', keys[1], 'e')
-  if now ~= args[1] then
+  -- Of what was written on another shard the epoch of this one says nothing.
+  local now, foreign = redis.call('HGET', keys[1], 'e'), args[11] or ''
+  if now ~= args[1] or foreign ~= '' then
     local last = redis.call('HGET', keys[2], 'p:' .. args[2])
     if not last or tonumber(args[3]) > tonumber(last) then return { 'STALE', now or '0' } end
     local place = redis.call('HGET', keys[4], args[2] .. ':' .. args[3])
-    if place and split(place) ~= args[1] then return { 'STALE', now or '0' } end
+    local is_it = not place or place == foreign or foreign == '' and split(place) == args[1]
+    if not is_it then return { 'STALE', now or '0' } end
   end
   if args[7] ~= '' then
     local known = tonumber(redis.call('HGET', keys[1], 'tl:' .. args[7]) or '-1')
