@@ -21,6 +21,11 @@ impl Backoff {
         most.mul_f64(rand::random_range(0.5..=1.0))
     }
 
+    /// True before the first wait.
+    pub(super) const fn is_fresh(&self) -> bool {
+        self.failures == 0
+    }
+
     /// Waits that long.
     pub(super) async fn wait(&mut self) {
         metrics::DELIVERY_RETRIES.add(1);

@@ -28,6 +28,11 @@ pub enum PutError {
     /// A shard did not answer.
     #[error("shard {0:?} does not answer")]
     Away(String, #[source] Error),
+    /// A shard did not answer when others may have had the plan.
+    #[error(
+        "shard {0:?} did not answer, and the change may have begun on others, from where nodes take it up: see `vestibule ring show`"
+    )]
+    Unsure(String, #[source] Error),
     /// Somebody else was quicker.
     #[error("another plan was put meanwhile; look again")]
     Outrun,
@@ -127,7 +132,7 @@ impl Shards {
     pub async fn put_plan(&self, plan: Plan) -> Result<(), PutError> {
         for shard in self.all() {
             let put = self.put_plan_on(shard, &plan).await;
-            let put = put.map_err(|error| PutError::Away(self.name(shard).to_owned(), error))?;
+            let put = put.map_err(|error| PutError::Unsure(self.name(shard).to_owned(), error))?;
             if put.as_ref() != Some(&plan) {
                 return Err(PutError::Outrun);
             }

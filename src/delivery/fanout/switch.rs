@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Fanout;
 use super::repair::{job, start};
+use crate::delivery::backoff::Backoff;
 use crate::types::{RoomName, ShardId};
 
 /// How often is looked whether the ring is another one.
@@ -21,6 +22,8 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the ring may take to explain what was heard.
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
+/// No ring has this version: whoever looks next looks at every room.
+const UNKNOWN: u64 = u64::MAX;
 /// How long the end of the old stream may take before it is asked for again.
 const PASSED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -144,14 +147,19 @@ impl Fanout {
         for shard in held {
             self.begin_repair(shard);
         }
+        // The old shards need not be heard any more.
+        self.ring_version.set(UNKNOWN);
     }
 
     /// Everything that a shard published of rooms that have left it has been taken. False when the stream
     /// is over.
     async fn passed(&self, shard: ShardId) -> bool {
+        let mut backoff = Backoff::default();
         while let Err(error) = self.timeline.fence(shard).await {
-            tracing::warn!(%shard, %error, "rooms cannot leave a shard yet");
-            tokio::time::sleep(PAUSE).await;
+            if backoff.is_fresh() {
+                tracing::warn!(%shard, %error, "rooms cannot leave a shard yet; trying again");
+            }
+            backoff.wait().await;
         }
         loop {
             let (reply, passed) = oneshot::channel();
@@ -175,11 +183,16 @@ impl Fanout {
             let Some(job) = job else { continue };
             if job.last.is_none() && !is_tangled {
                 // Its next entry is judged by the one before it: by a place of the old shard.
+                let mut backoff = Backoff::default();
                 let found = loop {
                     match start(&self.timeline, &job).await {
                         Ok(found) => break found,
-                        Err(_) => tokio::time::sleep(PAUSE).await,
+                        Err(error) if backoff.is_fresh() => {
+                            tracing::warn!(shard = %to, %error, "where rooms of a shard begin cannot be read yet; trying again");
+                        }
+                        Err(_) => {}
                     }
+                    backoff.wait().await;
                 };
                 if let Some(top) = found
                     && let Some(track) = self.tracks.borrow_mut().get_mut(&room)
