@@ -26,7 +26,9 @@ fn start(folder: &TempDir) -> Cluster {
         .with("auth.mode", "token")
         .with("auth.secret", SECRET)
         .with("limits.enabled", "false")
-        .with("presence.grace", "1s");
+        .with("presence.grace", "1s")
+        // Without a URL they are heard on the first shard.
+        .with("cluster.emitter.enabled", "true");
     Cluster::start(folder.path(), plan)
 }
 
@@ -55,11 +57,12 @@ async fn three_nodes_are_one_server() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = tokio::task::block_in_place(|| start(&folder));
     let log = Log::follow(&cluster.kafka.bootstrap(), folder.path());
-    for suite in ["test:cluster", "test:sockets"] {
+    for suite in ["test:cluster", "test:sockets", "test:emitter"] {
         println!("{suite}");
         let mut npm = program("npm", &cluster);
         npm.args(["run", "--silent", suite])
-            .env("VESTIBULE_LOG", log.file());
+            .env("VESTIBULE_LOG", log.file())
+            .env("VESTIBULE_REDIS_PORT", cluster.shards[0].port().to_string());
         passes(&mut npm).await;
     }
     drop(log);
