@@ -144,6 +144,16 @@ export const FAULTS = {
     plan: all(link, span(2_000, 8_000), (random) => ({ by: random.whole(20, 400) })),
     act: (stage, fault) => onLinks(stage, fault, (one) => one.delay(fault.by)),
   },
+  // As Redis does when a subscriber's output buffer is full: what is in it is gone, and then the connection.
+  "the bus overflows": {
+    plan: all(shard, span(100, 1_500), (random, { tags }) => ({ node: random.of([undefined, ...tags.keys()]) })),
+    act: async (stage, { shard, ms, node }) => {
+      const found = links(stage, { kind: "redis", shard, node });
+      for (const one of found) one.overflow();
+      await pause(ms);
+      for (const one of found) one.cut();
+    },
+  },
   "lose events on the bus": {
     plan: all(shard, span(3_000, 8_000), (random) => ({ share: random.between(0.05, 0.5) })),
     act: async (stage, { shard, ms, share }) => {

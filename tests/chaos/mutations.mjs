@@ -22,8 +22,8 @@ const { values } = parseArgs({
 
 /** A mistake, what happens to the cluster, and what has to be found. */
 const CASES = [
-  { mutation: "none", scenario: "links", faults: "lose events on the bus", finds: [] },
-  { mutation: "repair-off", scenario: "links", faults: "lose events on the bus", finds: ["shown", "lost"] },
+  { mutation: "none", scenario: "bus", faults: "lose events on the bus", finds: [] },
+  { mutation: "repair-off", scenario: "bus", faults: "lose events on the bus", finds: ["shown", "lost"] },
   { mutation: "dedup-off", scenario: "links", faults: "slow a link down", finds: ["shown", "history"] },
   { mutation: "ack-before-log", scenario: "log", faults: "the broker is away", finds: ["lost", "history"] },
 ];

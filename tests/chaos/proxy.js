@@ -1,4 +1,4 @@
-// A TCP link that can be made bad: cut, closed to newcomers, stalled, slow, half open, or losing single events.
+// A TCP link that can be made bad: cut, closed to newcomers, stalled, slow, half open, or losing events.
 
 import { connect, createServer } from "node:net";
 import { isEvent, Sieve } from "./resp.js";
@@ -76,6 +76,11 @@ export class Proxy {
     this.#drop = drop;
   }
 
+  /** What is open now brings no events any more, until it is cut. */
+  overflow() {
+    for (const pair of this.#pairs) pair.hasOverflown = true;
+  }
+
   /** All is well again. What was forgotten stays so. */
   heal() {
     this.#isRefusing = false;
@@ -114,15 +119,15 @@ export class Proxy {
         if (!pair.isForgotten) end();
       });
     }
-    const sieve = this.isRedis && new Sieve((frame) => this.#isDropped(frame));
+    const sieve = this.isRedis && new Sieve((frame) => this.#isDropped(frame, pair));
     this.#pipe(client, server);
     this.#pipe(server, client, sieve);
     if (this.#isStalled) this.#hold(pair);
     else this.#go(pair);
   }
 
-  #isDropped(frame) {
-    if (!isEvent(frame) || !this.#drop()) return false;
+  #isDropped(frame, { hasOverflown }) {
+    if (!isEvent(frame) || !(hasOverflown || this.#drop())) return false;
     this.dropped += 1;
     return true;
   }

@@ -6,12 +6,15 @@ const CLIENTS = [
   "cut clients", "cut clients ten times in a row", "half-open clients", "clients without a network", "slow readers",
   "slow clients down",
 ];
-const LINKS = ["cut a link", "close a link", "stall a link", "slow a link down", "lose events on the bus"];
+const LINKS = ["cut a link", "close a link", "stall a link", "slow a link down", "the bus overflows"];
 const NODES = ["kill a node", "stop a node and let it go on", "drain a node", "a node joins and leaves"];
 
 export const SCENARIOS = {
   nodes: { faults: [...NODES, "drain every node in turn"], beside: CLIENTS },
   links: { faults: LINKS, beside: CLIENTS },
+  // No Redis does this: what it loses, it loses with the connection. Such a loss shows with the room's next event or
+  // within seconds; who is cut off before that, and after a later event of another room, cannot know of it.
+  bus: { faults: ["lose events on the bus"], beside: [] },
   shards: {
     faults: ["kill a shard", "stop a shard and let it go on", "a shard comes back empty"], beside: [...CLIENTS, ...LINKS],
   },
