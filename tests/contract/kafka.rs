@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use vestibule::backend::kafka::{Mechanism, Sasl, Tls};
 use vestibule::eventlog::{
     Assignment, Cause, Consumer, Error, EventLog, Polled, Record, TopicSpec, dead_letter_topic,
@@ -352,6 +352,55 @@ async fn who_writes_into_kafka_directly_may_leave_out_key_and_value() {
             .iter()
             .all(|record| record.at > Timestamp::default())
     );
+}
+
+/// Offsets that hold no record for us: what a transaction leaves behind, and what was deleted.
+#[tokio::test]
+async fn offsets_without_a_record_are_looked_at_twice_and_no_record_comes_twice() {
+    let options = brokers::options();
+    let log = brokers::log(&options).await;
+    log.ensure_topics(&brokers::specs()).await.unwrap();
+    let topic = format!("{}messages", options.prefix);
+    let bootstrap = brokers::shared().bootstrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &bootstrap)
+        .set("transactional.id", format!("{}writer", options.prefix))
+        .create()
+        .unwrap();
+    producer.init_transactions(SOON).unwrap();
+    for (values, is_kept) in [(["a", "b"], true), (["x", "y"], false), (["c", "d"], true)] {
+        producer.begin_transaction().unwrap();
+        for value in values {
+            let record: BaseRecord<'_, str, str> = BaseRecord::to(&topic);
+            let record = record.key("ada").payload(value).partition(3);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(SOON).unwrap();
+        match is_kept {
+            true => producer.commit_transaction(SOON).unwrap(),
+            false => producer.abort_transaction(SOON).unwrap(),
+        }
+    }
+    let mut consumer = log.consumer("g", &["messages"]).await.unwrap();
+    let records = take(&mut consumer, 4).await;
+    let texts: Vec<&str> = records.iter().map(text).collect();
+    assert_eq!(texts, ["a", "b", "c", "d"]);
+    assert_eq!(records[0].offset, 0);
+    assert!(records[3].offset > 5, "marks have offsets too");
+    drop(consumer);
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", &bootstrap)
+        .create()
+        .unwrap();
+    let mut before = TopicPartitionList::new();
+    let at = Offset::Offset(i64::try_from(records[2].offset).unwrap());
+    before.add_partition_offset(&topic, 3, at).unwrap();
+    let deleted = admin.delete_records(&before, &AdminOptions::new());
+    deleted.await.unwrap();
+    let mut other = log.consumer("h", &["messages"]).await.unwrap();
+    let records = take(&mut other, 2).await;
+    let texts: Vec<&str> = records.iter().map(text).collect();
+    assert_eq!(texts, ["c", "d"]);
 }
 
 #[tokio::test]

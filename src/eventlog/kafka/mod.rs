@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `producer`, `flight` | appends: two lanes, bounded, in the order of the calls |
 //! | `reader`, `rebalance`, `handover` | the polling thread, its callbacks, and what it hands over |
+//! | `course` | whether partitions are read without a gap and without standing still |
 //! | `member` | the reading side: stored, committed, seek |
 //! | `standing`, `measure` | how far groups are behind |
 //! | `cursor`, `replay` | reading a topic once; offsets at a time |
 //! | `topics` | making topics and checking them |
 
+mod course;
 mod cursor;
 mod flight;
 mod handover;

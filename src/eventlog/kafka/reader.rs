@@ -17,7 +17,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
+use tokio::sync::oneshot;
 
+use super::course::Verdict;
 use super::handover::{Handover, Seek, Shared};
 use super::names::Names;
 use super::rebalance::Context;
@@ -25,6 +27,7 @@ use super::spot::Spot;
 use super::standing::Standing;
 use super::{Assignment, Error, Headers, Record};
 use crate::backend::kafka;
+use crate::telemetry::metrics;
 use crate::types::Timestamp;
 
 pub(super) type Client = BaseConsumer<Context>;
@@ -53,6 +56,7 @@ pub(super) struct Reader {
     stash: VecDeque<Record>,
     full_since: Option<Instant>,
     seeks: Vec<Seek>,
+    looked_at: Instant,
 }
 
 impl Reader {
@@ -79,6 +83,7 @@ impl Reader {
             stash: VecDeque::new(),
             full_since: None,
             seeks: Vec::new(),
+            looked_at: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("kafka-poll".to_owned());
         let run = move || {
@@ -101,6 +106,7 @@ impl Reader {
                 return Error::Closed;
             }
             self.hand_over();
+            self.look_after();
             // Judged before the poll: what that brings is handed over at once, if there is room.
             let is_full = !self.stash.is_empty();
             let patience = if is_full { Duration::ZERO } else { POLL };
@@ -125,7 +131,11 @@ impl Reader {
         }
         let link = &self.link;
         match outcome {
-            Some(Ok(message)) => self.stash.extend(record(&message, &link.names)),
+            Some(Ok(message)) => {
+                if let Some(record) = record(&message, &link.names) {
+                    self.judge(record);
+                }
+            }
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                 tracing::error!(%code, "a consumer can not go on");
                 return Err(KafkaError::MessageConsumptionFatal(code).into());
@@ -140,6 +150,47 @@ impl Reader {
             None => {}
         }
         Ok(())
+    }
+
+    /// Takes a record, unless some before it seem to be missing.
+    fn judge(&mut self, record: Record) {
+        let spot = Spot::of(&record);
+        match self.client.context().judge(&spot, record.offset) {
+            Verdict::Take => self.stash.push_back(record),
+            Verdict::Drop => {}
+            Verdict::LookAgain(from) => {
+                tracing::info!(topic = %spot.topic, partition = spot.partition, from, came = record.offset,
+                    "records seem to have been passed over; looking again");
+                self.look_again(spot, from);
+            }
+        }
+    }
+
+    /// Reads a partition again from here on, unless its member wants it from elsewhere.
+    fn look_again(&mut self, spot: Spot, offset: u64) {
+        metrics::EVENTLOG_REREAD.add(1);
+        if self.seeks.iter().all(|seek| seek.spot != spot) {
+            let (done, _nobody_waits) = oneshot::channel();
+            self.seeks.push(Seek { spot, offset, done });
+        }
+    }
+
+    /// Looks now and then whether partitions stand still.
+    fn look_after(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.looked_at) < LOOK_EVERY {
+            return;
+        }
+        self.looked_at = now;
+        // What waits here, or is paused, is not the brokers' or the client's fault.
+        if !self.stash.is_empty() || self.context().is_paused() {
+            return;
+        }
+        for (spot, from) in self.context().stuck() {
+            tracing::warn!(topic = %spot.topic, partition = spot.partition, from,
+                "a partition has more than was read and brings nothing; reading it again");
+            self.look_again(spot, from);
+        }
     }
 
     fn hand_over(&mut self) {
@@ -185,6 +236,7 @@ impl Reader {
                 self.seeks.push(seek);
                 continue;
             }
+            self.context().sought(&seek.spot, seek.offset);
             self.stash.retain(|record| Spot::of(record) != seek.spot);
             self.link.handover.arrived(&seek.spot);
             seek.done.send(Ok(())).ok();
@@ -287,4 +339,6 @@ fn is_outage(error: &KafkaError) -> bool {
 const POLL: Duration = Duration::from_millis(10);
 /// A queue that is full for so long is not a burst.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// How often is looked whether partitions stand still.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SEEK_WITHIN: Duration = Duration::from_millis(1_000);

@@ -1,6 +1,5 @@
 //! What happens on the polling thread when partitions come and go, and when commits are answered.
 
-use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 
+use super::course::{Course, Verdict};
 use super::handover::{Commit, Notice, Shared};
 use super::reader::{Client, add};
 use super::spot::Spot;
@@ -26,7 +26,7 @@ pub(super) struct Context {
 
 #[derive(Default)]
 struct State {
-    reads: HashSet<Spot>,
+    course: Course,
     paused: Option<TopicPartitionList>,
     /// Partitions that went since the reader looked: what it still has of them is old, though they came back.
     went: Vec<Spot>,
@@ -70,7 +70,24 @@ impl Context {
 
     /// Whether this consumer reads a partition now.
     pub(super) fn reads(&self, spot: &Spot) -> bool {
-        self.lock().reads.contains(spot)
+        self.lock().course.reads(spot)
+    }
+
+    /// What to do with a record that came.
+    pub(super) fn judge(&self, spot: &Spot, offset: u64) -> Verdict {
+        self.lock().course.judge(spot, offset, Instant::now())
+    }
+
+    /// A partition is read from this offset on.
+    pub(super) fn sought(&self, spot: &Spot, offset: u64) {
+        self.lock().course.sought(spot, offset, Instant::now());
+    }
+
+    /// Partitions that bring nothing though there is something, and from where to read them again.
+    pub(super) fn stuck(&self) -> Vec<(Spot, u64)> {
+        let ends = self.link.standing.ends();
+        let end = |spot: &Spot| ends.get(spot).copied();
+        self.lock().course.stuck(end, Instant::now())
     }
 
     /// Partitions that went since the last call.
@@ -84,7 +101,9 @@ impl Context {
         for assignment in &assigned {
             let spot = Spot::new(assignment.topic.clone(), assignment.partition);
             self.link.standing.begin(&spot, assignment.committed);
-            state.reads.insert(spot);
+            state
+                .course
+                .begin(&spot, assignment.committed, Instant::now());
         }
         drop(state);
         self.link.handover.notify(Notice::Assigned(assigned));
@@ -170,7 +189,7 @@ impl Context {
         }
         let mut state = self.lock();
         for spot in &spots {
-            state.reads.remove(spot);
+            state.course.end(spot);
             self.link.standing.end(spot);
         }
         state.went.extend(spots);

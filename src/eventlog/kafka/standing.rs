@@ -70,6 +70,13 @@ impl Standing {
         }
     }
 
+    /// Where each partition ended when it was measured last.
+    pub(super) fn ends(&self) -> BTreeMap<Spot, u64> {
+        let places = self.lock();
+        let ends = places.iter().map(|(spot, place)| (spot.clone(), place.end));
+        ends.collect()
+    }
+
     pub(super) fn lag(&self) -> Vec<Lag> {
         let places = self.lock().clone();
         let lag = places.iter().filter_map(|(spot, place)| {
