@@ -16,7 +16,7 @@ use crate::edge::intake::Queue;
 use crate::edge::internal::{self, Answerer, Hatch};
 use crate::edge::origin::Cors;
 use crate::edge::tls::Tls;
-use crate::lifecycle::{Drain, Phase, Workers, WorkersError};
+use crate::lifecycle::{Admission, Drain, Phase, Workers, WorkersError};
 use crate::protocol::engineio::handshake::Transport;
 use crate::protocol::engineio::session::Timing;
 use crate::rooms::Limits;
@@ -49,6 +49,8 @@ pub struct Parts {
     pub tls: Option<Tls>,
     /// The node's end.
     pub drain: Drain,
+    /// Lets clients in.
+    pub admission: Admission,
     /// The page; true in development mode.
     pub page: Option<bool>,
     /// REST.
@@ -257,6 +259,7 @@ fn settings(parts: &Parts) -> Settings {
         },
         node: parts.node.clone(),
         peers: parts.inside.as_ref().map(|inside| inside.internal.peers()),
+        admission: parts.admission.clone(),
     }
 }
 

@@ -24,7 +24,8 @@ use crate::edge::client_addr::Trusted;
 use crate::edge::intake::{self, Cap};
 use crate::edge::listener::{self, Listener};
 use crate::edge::origin::{Cors, Origins};
-use crate::lifecycle::{Deadlines, Workers, drain, signal::Signals};
+use crate::lifecycle::admission::Bounds;
+use crate::lifecycle::{Admission, Deadlines, Workers, drain, signal::Signals};
 use crate::server::{Io, Mailboxes, Server, Worker};
 use crate::types::NodeId;
 
@@ -72,6 +73,7 @@ impl Library {
             node: NodeId::parse("library")?,
             tls: None,
             drain,
+            admission: Admission::new(bounds(&config.admission)),
             page: None,
             api: None,
             inside: None,
@@ -131,6 +133,15 @@ impl Library {
             workers.join(Duration::from_secs(2)).await?;
             Ok(())
         })
+    }
+}
+
+/// How many are let in at once.
+pub(super) const fn bounds(section: &config::Admission) -> Bounds {
+    Bounds {
+        opening: section.opening_max,
+        connects: section.connects_at_once,
+        waiting: section.connects_waiting,
     }
 }
 

@@ -14,6 +14,7 @@ mod operations;
 mod page;
 pub mod ring;
 mod servers;
+mod shedding;
 mod wiring;
 
 use std::net::SocketAddr;
@@ -25,7 +26,9 @@ use crate::delivery::{self, degraded};
 use crate::edge::intake::{self, Cap};
 use crate::edge::listener::{self, Listener};
 use crate::edge::tls::{self, Tls};
-use crate::lifecycle::{Deadlines, Failure, Health, Phase, Readiness, TaskKind, Tasks, drain};
+use crate::lifecycle::{
+    Admission, Deadlines, Failure, Health, Phase, Readiness, TaskKind, Tasks, drain,
+};
 use crate::server::Io;
 use crate::telemetry::expose;
 use crate::types::NodeId;
@@ -58,6 +61,7 @@ pub struct App {
     config: Config,
     backends: Backends,
     cap: Cap,
+    admission: Admission,
     clients: Listener,
     operations: Listener,
     inside: Option<Opened>,
@@ -108,8 +112,9 @@ impl App {
         };
         let internal = inside.as_ref().map(Opened::address);
         let cap = Cap::new(config.edge.max_connections);
-        let (places, most) = (cap.clone(), config.edge.max_connections);
-        let connections = move || u32::try_from(most - places.free().min(most)).unwrap_or(u32::MAX);
+        let admission = Admission::new(library::bounds(&config.admission));
+        let counted = admission.clone();
+        let connections = move || u32::try_from(counted.inside()).unwrap_or(u32::MAX);
         let backends = Backends::open(&config, node, (internal, Box::new(connections)))
             .await
             .map_err(Error::Build)?;
@@ -117,6 +122,7 @@ impl App {
             config,
             backends,
             cap,
+            admission,
             clients,
             operations,
             inside,
@@ -191,7 +197,7 @@ impl App {
         let tasks = Tasks::new();
         let ready = self.readiness.latch("log applied");
         let health = Health::new(self.readiness.clone());
-        let known = (&self.drain, &health);
+        let known = (&self.drain, &health, &self.admission);
         let mut parts = wiring::parts(&self.config, &self.backends, known, self.tls.clone())
             .map_err(Error::Build)?;
         parts.inside = self.inside.as_ref().map(Opened::inside);
@@ -230,8 +236,7 @@ impl App {
         );
         watch(&tasks, (&self.config, backends), self.tls);
         backends.spawn(&tasks, drain);
-        let membership = &backends.membership;
-        nodes.map(|nodes| tasks.spawn(TaskKind::Sweeper, membership.clone().keep(nodes)));
+        among_others(&tasks, (backends, nodes), (&self.config, &io), drain);
         let serve = async {
             backends.caught_up().await;
             // What was not there before it began is no loss.
@@ -271,6 +276,21 @@ fn look_after(tasks: &Tasks, backends: &Backends, (io, health): (Io, Health)) {
         degraded::watch(depends_on, health.clone()),
     );
     tasks.spawn(TaskKind::Health, degraded::tell(io, health));
+}
+
+/// What a node does because there are others.
+fn among_others(
+    tasks: &Tasks,
+    (backends, nodes): (&Backends, Option<Nodes>),
+    (config, io): (&Config, &Io),
+    drain: &drain::Drain,
+) {
+    let Some(nodes) = nodes else { return };
+    let membership = &backends.membership;
+    tasks.spawn(TaskKind::Sweeper, membership.clone().keep(nodes));
+    let with = (config.admission.clone(), io.clone());
+    let shed = shedding::run(membership.clone(), with, drain.clone());
+    tasks.spawn(TaskKind::Sweeper, shed);
 }
 
 /// Files and keys that are looked at again and again.

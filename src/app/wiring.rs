@@ -16,7 +16,7 @@ use crate::edge::origin::Cors;
 use crate::edge::tls::Tls;
 use crate::handlers::returns::Returns;
 use crate::handlers::{self, Context};
-use crate::lifecycle::{Drain, Health, Workers};
+use crate::lifecycle::{Admission, Drain, Health, Workers};
 use crate::limits::Rules;
 use crate::server::{Local, Server};
 
@@ -33,10 +33,11 @@ pub(super) fn workers(config: &Config) -> usize {
 pub(super) fn parts(
     config: &Config,
     backends: &Backends,
-    (drain, health): (&Drain, &Health),
+    (drain, health, admission): (&Drain, &Health, &Admission),
     tls: Option<Tls>,
 ) -> anyhow::Result<Parts> {
-    let context = Arc::new(context(config, backends, health));
+    let context = context(config, backends, (health, admission));
+    let context = Arc::new(context);
     let server = Server::new().namespace("/", |root| handlers::register(root, &context));
     let development = backends.authenticator.development().cloned();
     let is_development = development.is_some();
@@ -60,6 +61,7 @@ pub(super) fn parts(
         trusted: trusted(&config.edge)?,
         tls,
         drain: drain.clone(),
+        admission: admission.clone(),
         page: Some(is_development),
         api: Some(Arc::new(move || {
             Rc::new(Api::new(
@@ -92,8 +94,13 @@ pub(super) fn parts(
     })
 }
 
-fn context(config: &Config, backends: &Backends, health: &Health) -> Context {
+fn context(
+    config: &Config,
+    backends: &Backends,
+    (health, admission): (&Health, &Admission),
+) -> Context {
     Context {
+        admission: admission.clone(),
         health: health.clone(),
         authenticator: backends.authenticator.clone(),
         vocabulary: backends.vocabulary.clone(),

@@ -27,6 +27,7 @@ use section::{Section, choice, section};
 pub use env::{Variable, environment};
 pub use mistake::{Mistake, Mistakes};
 pub use print::example;
+pub use sections::admission::Admission;
 pub use sections::archive::Archive;
 pub use sections::auth::{Algorithm, Auth, Authentication, Passwords};
 pub use sections::caches::Caches;
@@ -92,6 +93,7 @@ section! {
         kafka: Kafka,
         postgres: Postgres,
         telemetry: Telemetry,
+        admission: Admission,
         drain: Drain,
     }
 }

@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::returns::{self, NotResumed};
+use super::returns::{self, Asked, NotResumed};
 use super::watch::{Watch, end_if_refused};
 use super::{Context, Session, now, presence};
 use crate::auth::{Credentials, Identity};
@@ -40,7 +40,7 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     let asked = Arc::clone(context);
     namespace.middleware(move |socket, auth| {
         let context = Arc::clone(&asked);
-        async move { enter(&context, &socket, auth.as_deref()).await }
+        async move { in_turn(&context, &socket, auth.as_deref()).await }
     });
     let here = Arc::clone(context);
     namespace.on_connect(move |socket| {
@@ -65,10 +65,28 @@ pub(super) fn register(namespace: &mut Namespace, context: &Arc<Context>) {
     });
 }
 
-async fn enter(
+/// Lets a socket in when it is its turn.
+async fn in_turn(
     context: &Context,
     socket: &Socket,
     auth: Option<&RawValue>,
+) -> Result<(), ConnectError> {
+    let asked = returns::asked(auth).filter(|_| context.returns.is_on());
+    // Held until the answer is known.
+    let Some(_turn) = context.admission.pass(asked.is_some()).await else {
+        let problem = Problem::new(
+            Code::Overloaded,
+            "too many clients come at once; come again",
+        );
+        return Err(problem.retry_after(context.admission.again_after()).into());
+    };
+    enter(context, socket, (auth, asked)).await
+}
+
+async fn enter(
+    context: &Context,
+    socket: &Socket,
+    (auth, asked): (Option<&RawValue>, Option<Asked>),
 ) -> Result<(), ConnectError> {
     let handshake = socket.handshake();
     let credentials = Credentials {
@@ -90,7 +108,7 @@ async fn enter(
     tracing::debug!(socket = %socket.id(), user = %identity.user(), "connected");
     let by_token = identity.token_id().and_then(token_room);
     let mut not_resumed = socket.not_resumed();
-    if let Some(asked) = returns::asked(auth).filter(|_| context.returns.is_on())
+    if let Some(asked) = asked
         && not_resumed.is_none()
     {
         let who = (socket, identity.clone());

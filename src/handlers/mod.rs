@@ -49,8 +49,8 @@ use crate::delivery::history::History;
 use crate::delivery::publish::Publisher;
 use crate::directory::Directory;
 use crate::events::{Durability, Vocabulary};
-use crate::lifecycle::Health;
 use crate::lifecycle::health::What;
+use crate::lifecycle::{Admission, Health};
 use crate::limits::{Limits, Meter, Rules};
 use crate::server::{Event, Json, Namespace, Socket};
 use crate::store::Store;
@@ -95,6 +95,8 @@ pub struct Context {
     pub rules: Rules,
     /// What works.
     pub health: Health,
+    /// Whose turn it is to be let in.
+    pub admission: Admission,
     /// Who is here.
     pub presence: Presence,
     /// Clients that come back.

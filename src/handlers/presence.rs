@@ -228,6 +228,7 @@ const fn departure(reason: CloseReason) -> Departure {
         | CloseReason::ForcedServerClose
         | CloseReason::SessionRevoked => Departure::Left,
         CloseReason::ServerShuttingDown
+        | CloseReason::Rebalanced
         | CloseReason::PingTimeout
         | CloseReason::TransportClose
         | CloseReason::TransportError

@@ -16,6 +16,7 @@ use super::handshake::Handshake;
 use super::local::Local;
 use super::namespace::{ConnectError, Message, Namespace};
 use super::socket::{Socket, State, guarded};
+use crate::lifecycle::admission::{Inside, Opening};
 use crate::protocol::frame::Frame;
 use crate::protocol::socketio::attachments::Assembler;
 use crate::protocol::socketio::decode::{self, Decoded};
@@ -92,12 +93,22 @@ pub struct Client {
     has_joined: Cell<bool>,
     is_closed: Cell<bool>,
     connects: Cell<u32>,
+    /// Its place among those on their way in.
+    opening: Cell<Option<Opening>>,
+    inside: Cell<Option<Inside>>,
 }
 
 impl Client {
     /// A client that has joined no namespace yet.
     #[must_use]
-    pub fn new(local: &Rc<Local>, outbox: Rc<Outbox>, handshake: Handshake) -> Rc<Self> {
+    pub fn new(
+        local: &Rc<Local>,
+        outbox: Rc<Outbox>,
+        (handshake, opening): (Handshake, Opening),
+    ) -> Rc<Self> {
+        let inside = Some(opening.inside());
+        // Bare Engine.IO has no CONNECT.
+        let opening = Some(opening).filter(|_| local.server().raw.is_none());
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
             local: Rc::clone(local),
@@ -109,12 +120,21 @@ impl Client {
             has_joined: Cell::new(false),
             is_closed: Cell::new(false),
             connects: Cell::new(0),
+            opening: Cell::new(opening),
+            inside: Cell::new(inside),
         })
     }
 
     /// True once any namespace was joined; the connect timeout no longer counts then.
     pub const fn has_joined(&self) -> bool {
         self.has_joined.get()
+    }
+
+    /// Who has been silent since its handshake takes no place from others any more.
+    pub fn is_slow(&self) {
+        if self.connects.get() == 0 {
+            self.opening.take();
+        }
     }
 
     /// True when the session's place for events in flight is used up, or its outbox is crowded: read
@@ -196,6 +216,8 @@ impl Client {
     /// Ends all sockets; the transport is gone or about to be closed.
     pub fn close(&self, reason: CloseReason) {
         self.is_closed.set(true);
+        self.opening.take();
+        self.inside.take();
         let sockets = std::mem::take(&mut *self.sockets.borrow_mut());
         for socket in sockets {
             socket.end(reason);
@@ -361,6 +383,7 @@ impl Client {
         auth: Option<Box<RawValue>>,
         outcome: Result<(), ConnectError>,
     ) {
+        self.opening.take();
         if self.is_closed.get() || socket.state() != State::Connecting {
             return;
         }

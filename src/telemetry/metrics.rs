@@ -9,7 +9,7 @@ use super::family::{Count, Counter, Gauge, Histogram, Kind, LabelInfo, Level, Op
 use super::family::{Series, Values};
 use super::labels::{
     AppendLane, Applied, Attempt, AuthFailure, Emitted, EngineIoError, Hop, Interruption,
-    LoginOutcome, Method, Packet, Refused, Resumed, Route,
+    LoginOutcome, Method, NotAdmitted, Packet, Refused, Resumed, Route,
 };
 use super::labels::{Stage, Status, Transport, Unsealed};
 use crate::types::{CloseReason, Code};
@@ -192,6 +192,14 @@ table! {
     /// Times a worker was told that entries of a shard may be missing, by why.
     BUS_INTERRUPTIONS: Counter<Interruption> =
         "vestibule_bus_interruptions_total", "interruptions";
+    /// Clients on their way in, from the handshake until CONNECT is answered.
+    ADMISSION_OPENING: Gauge = "vestibule_admission_opening", "clients";
+    /// CONNECTs that wait for their turn.
+    ADMISSION_WAITING: Gauge = "vestibule_admission_connects_waiting", "connects";
+    /// Clients that were sent away, to come again: too many were on their way in, or too many CONNECTs waited.
+    ADMISSION_REFUSED: Counter<NotAdmitted> = "vestibule_admission_refused_total", "clients";
+    /// Clients that were sent to other nodes, which have fewer.
+    ADMISSION_SHED: Counter = "vestibule_admission_shed_total", "clients";
     /// Clients that named the socket they had before, by how that ended.
     RECOVERY_RESUMES: Counter<Resumed> = "vestibule_recovery_resumes_total", "clients";
     /// Missed events that such clients were sent.
@@ -233,6 +241,8 @@ table! {
     EVENTLOG_APPEND_TIME: Histogram<AppendLane> = "vestibule_eventlog_append_seconds", "seconds";
     /// Records appended but not durable yet.
     EVENTLOG_INFLIGHT: Gauge = "vestibule_eventlog_inflight_records", "records";
+    /// Partitions read once more because records seemed to be passed over, or nothing came though there was something.
+    EVENTLOG_REREAD: Counter = "vestibule_eventlog_rereads_total", "reads";
     /// Records a consumer group has not settled yet.
     EVENTLOG_LAG: Open<3, Level> =
         "vestibule_eventlog_consumer_lag", "records", &[GROUP, TOPIC, PARTITION];

@@ -22,7 +22,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
-use super::request::{Caller, Reply, status};
+use super::answers::{Reply, status};
+use super::request::Caller;
 use super::session::NOOP;
 use super::sessions::Sessions;
 use super::stream::Stream;

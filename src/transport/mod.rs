@@ -5,6 +5,7 @@
 //! the state machine in `protocol::engineio::session`; what a message does, by `server`.
 
 pub mod activity;
+mod answers;
 mod forward;
 mod polling;
 mod reader;
@@ -18,4 +19,4 @@ mod wheel;
 
 pub use forward::{Note, TARGET};
 pub use request::Caller;
-pub use sessions::{Sessions, Settings, WORKERS_MAX};
+pub use sessions::{Sessions, Settings, WORKERS_MAX, shed_here};

@@ -6,23 +6,21 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
+use super::answers::{Reply, again_after, answer, polled, status, text};
 use super::polling::{Answer, stamp};
 use super::session::NOOP;
 use super::sessions::Sessions;
 use super::stream::Stream;
+use crate::lifecycle::admission::Opening;
 use crate::protocol::engineio::handshake::{Query, Refusal, Transport};
 use crate::server::Handshake;
-use crate::telemetry::labels::EngineIoError;
-use crate::telemetry::metrics;
 use crate::types::{CloseReason, SessionId};
-
-pub(super) type Reply = Response<Full<Bytes>>;
 
 /// A request's body: of a client as it arrives, or of another node, read already.
 pub(super) trait Body:
@@ -106,12 +104,17 @@ impl Sessions {
             return Err(Refusal::UnsupportedVersion);
         }
         if self.is_draining() {
-            return Ok(draining());
+            // Clients try again at once and reach another node, spread by the wait.
+            return Ok(again_after(1 + rand::random::<u64>() % 3));
         }
+        let admission = &self.settings().admission;
+        let Some(opening) = admission.open() else {
+            return Ok(again_after(admission.again_after().as_secs()));
+        };
         if is_upgrade {
-            self.open_websocket(request, caller)
+            self.open_websocket(request, caller, opening)
         } else {
-            Ok(self.open_polling(&request, caller))
+            Ok(self.open_polling(&request, caller, opening))
         }
     }
 
@@ -135,8 +138,9 @@ impl Sessions {
         }
     }
 
-    fn open_polling(&self, request: &Request<Incoming>, caller: Caller) -> Reply {
-        let session = self.open(Transport::Polling, handshake(request, caller));
+    fn open_polling(&self, request: &Request<Incoming>, caller: Caller, opening: Opening) -> Reply {
+        let handshake = (handshake(request, caller), opening);
+        let session = self.open(Transport::Polling, handshake);
         text(session.open_packet())
     }
 
@@ -144,8 +148,9 @@ impl Sessions {
         self: &Rc<Self>,
         mut request: Request<Incoming>,
         caller: Caller,
+        opening: Opening,
     ) -> Result<Reply, Refusal> {
-        let handshake = handshake(&request, caller);
+        let handshake = (handshake(&request, caller), opening);
         let (reply, upgraded) = switch(&mut request)?;
         let sessions = Rc::clone(self);
         drop(tokio::task::spawn_local(async move {
@@ -378,75 +383,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn polled(answer: Answer) -> Result<Reply, Refusal> {
-    match answer {
-        Answer::Packets(body) => Ok(text(body)),
-        Answer::Ok => {
-            let mut reply = Response::new(Full::from("ok"));
-            reply
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-            Ok(reply)
-        }
-        Answer::Refused(refusal) => Err(refusal),
-        Answer::Bad => Err(Refusal::BadRequest),
-    }
-}
-
-fn text(body: String) -> Reply {
-    let mut reply = Response::new(Full::from(body));
-    let headers = reply.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=UTF-8"),
-    );
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
-}
-
-pub(super) fn status(status: StatusCode) -> Reply {
-    let mut reply = Response::new(Full::default());
-    *reply.status_mut() = status;
-    reply
-}
-
-fn answer(refusal: Refusal, is_upgrade: bool) -> Reply {
-    metrics::ENGINEIO_HANDSHAKE_ERRORS.of(label(refusal)).add(1);
-    if is_upgrade {
-        refused_upgrade(refusal)
-    } else {
-        refused(refusal)
-    }
-}
-
-fn refused(refusal: Refusal) -> Reply {
-    let mut reply = Response::new(Full::from(refusal.body()));
-    *reply.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply
-}
-
-fn refused_upgrade(refusal: Refusal) -> Reply {
-    let mut reply = Response::new(Full::from(refusal.message()));
-    *reply.status_mut() = StatusCode::BAD_REQUEST;
-    let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    reply
-}
-
-/// The node is going: clients try again at once and reach another, spread by the wait.
-fn draining() -> Reply {
-    let mut reply = status(StatusCode::SERVICE_UNAVAILABLE);
-    let seconds = 1 + rand::random::<u8>() % 3;
-    reply
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
-    reply
-}
-
 /// 101, with the first subprotocol that the client offers.
 fn switch<B>(request: &mut Request<B>) -> Result<(Reply, UpgradeFut), Refusal> {
     let protocol = request
@@ -484,15 +420,4 @@ fn handshake(request: &Request<Incoming>, caller: Caller) -> Handshake {
         SystemTime::now().into(),
         (query, headers),
     )
-}
-
-const fn label(refusal: Refusal) -> EngineIoError {
-    match refusal {
-        Refusal::TransportUnknown => EngineIoError::TransportUnknown,
-        Refusal::SessionUnknown => EngineIoError::SessionUnknown,
-        Refusal::BadMethod => EngineIoError::BadMethod,
-        Refusal::BadRequest => EngineIoError::BadRequest,
-        Refusal::Forbidden => EngineIoError::Forbidden,
-        Refusal::UnsupportedVersion => EngineIoError::UnsupportedVersion,
-    }
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use super::polling::{Answer, give};
 use super::sessions::{Sessions, label};
 use super::stream::Stream;
 use super::websocket::{Route, WebSocket};
+use crate::lifecycle::admission::Opening;
 use crate::protocol::engineio::handshake::{Transport, open_packet};
 use crate::protocol::engineio::packet;
 use crate::protocol::engineio::session::{self as machine, Step, Tick};
@@ -40,6 +41,7 @@ pub(super) struct Session {
     pub(super) probe: RefCell<Option<Rc<WebSocket>>>,
     pub(super) outbox: Rc<Outbox>,
     pub(super) client: Rc<Client>,
+    opened: Instant,
     pub(super) is_over: Cell<bool>,
     /// The client ended it; a GET that comes late is only let go.
     pub(super) is_goodbye: Cell<bool>,
@@ -49,6 +51,9 @@ pub(super) struct Session {
     is_parting: Cell<bool>,
 }
 
+/// How long after its handshake a client that says nothing counts as on its way in. Stock clients send CONNECT
+/// as soon as they have the answer.
+pub(super) const OPENING_FOR: Duration = Duration::from_secs(5);
 /// An Engine.IO ping.
 const PING: &str = "2";
 pub(super) const CLOSE: &str = "1";
@@ -58,7 +63,7 @@ impl Session {
     pub(super) fn open(
         sessions: &Weak<Sessions>,
         (id, transport): (SessionId, Transport),
-        handshake: Handshake,
+        handshake: (Handshake, Opening),
     ) -> Rc<Self> {
         let owner = sessions
             .upgrade()
@@ -66,7 +71,8 @@ impl Session {
         let settings = owner.settings();
         let outbox = Outbox::new(settings.outbox);
         let client = Client::new(owner.local(), Rc::clone(&outbox), handshake);
-        let machine = machine::Session::new(transport, &settings.timing, Instant::now());
+        let opened = Instant::now();
+        let machine = machine::Session::new(transport, &settings.timing, opened);
         let session = Rc::new_cyclic(|me| Self {
             me: me.clone(),
             id,
@@ -76,6 +82,7 @@ impl Session {
             probe: RefCell::new(None),
             outbox,
             client,
+            opened,
             is_over: Cell::new(false),
             is_goodbye: Cell::new(false),
             stamp: Cell::new((None, false)),
@@ -112,6 +119,9 @@ impl Session {
 
     /// What time brings.
     pub(super) fn tick(&self, now: Instant) {
+        if now.duration_since(self.opened) >= OPENING_FOR {
+            self.client.is_slow();
+        }
         let Some(sessions) = self.sessions.upgrade() else {
             return;
         };
@@ -156,8 +166,8 @@ impl Session {
     }
 
     /// Asks the client to go elsewhere.
-    pub(super) fn part(&self) {
-        self.close(CloseReason::ServerShuttingDown);
+    pub(super) fn part(&self, reason: CloseReason) {
+        self.close(reason);
     }
 
     /// The end, from the reaper.
@@ -272,7 +282,7 @@ impl Session {
     }
 
     /// Stays known for a while, so that the client's next GET hears of the end.
-    pub(super) fn linger(&self, time: std::time::Duration) {
+    pub(super) fn linger(&self, time: Duration) {
         let Some(session) = self.me.upgrade() else {
             return;
         };
@@ -296,10 +306,10 @@ const fn counted(kind: packet::Kind) -> Option<Packet> {
 }
 
 /// As long as the reference server waits for a last GET.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(30);
+const LINGER: Duration = Duration::from_secs(30);
 
 /// A request that was sent together with another arrives within this, or is lost.
-const OVERTAKEN: std::time::Duration = std::time::Duration::from_secs(1);
+const OVERTAKEN: Duration = Duration::from_secs(1);
 
 /// Ends that a polling client is still to be told of; after the others it is gone or at fault.
 const fn is_told(reason: CloseReason) -> bool {
@@ -307,10 +317,26 @@ const fn is_told(reason: CloseReason) -> bool {
         reason,
         CloseReason::ForcedServerClose
             | CloseReason::ServerShuttingDown
+            | CloseReason::Rebalanced
             | CloseReason::SessionRevoked
             | CloseReason::TakenOver
     )
 }
+
+/// Ends after which the client is to come back at once.
+const fn comes_again(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::ServerShuttingDown
+            | CloseReason::Rebalanced
+            | CloseReason::Interrupted
+            | CloseReason::Unavailable
+    )
+}
+
+/// How long such an end waits for an upgrade that is under way.
+const UPGRADED_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 impl Link for Session {
     fn drain(&self) {
@@ -328,9 +354,22 @@ impl Link for Session {
     }
 
     fn close(&self, reason: CloseReason) {
-        if let (Some(sessions), Some(me)) = (self.sessions.upgrade(), self.me.upgrade()) {
+        let (Some(sessions), Some(me)) = (self.sessions.upgrade(), self.me.upgrade()) else {
+            return;
+        };
+        if !comes_again(reason) || self.probe.borrow().is_none() {
             sessions.end(&me, reason);
+            return;
         }
+        // A stock client whose session ends in the middle of an upgrade hears nothing on either connection, and
+        // comes back only when it has missed a ping.
+        drop(tokio::task::spawn_local(async move {
+            let end = Instant::now() + UPGRADED_WITHIN;
+            while me.probe.borrow().is_some() && !me.is_over() && Instant::now() < end {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            sessions.end(&me, reason);
+        }));
     }
 
     fn is_writable(&self) -> bool {
@@ -388,12 +427,12 @@ impl Route for Session {
 mod tests {
     use super::super::sessions::Settings;
     use super::*;
-    use crate::lifecycle::{Deadlines, drain};
+    use crate::lifecycle::admission::Bounds;
+    use crate::lifecycle::{Admission, Deadlines, drain};
     use crate::protocol::engineio::session::Timing;
     use crate::rooms::Limits;
     use crate::server::{Io, Local, Mailboxes, Options, Server};
     use crate::types::{NodeId, Timestamp};
-    use std::time::Duration;
 
     fn sessions() -> Rc<Sessions> {
         let (mailboxes, _) = Mailboxes::new(1, 8);
@@ -423,6 +462,7 @@ mod tests {
             },
             node: NodeId::parse("n").unwrap(),
             peers: None,
+            admission: Admission::new(Bounds::default()),
         };
         Sessions::install(&local, settings, drain::new(Deadlines::default()).1)
     }
@@ -431,7 +471,8 @@ mod tests {
         let address = [127, 0, 0, 1].into();
         let request = ("", std::iter::empty());
         let handshake = Handshake::new(address, false, Timestamp::default(), request);
-        sessions.open(Transport::Polling, handshake)
+        let opening = sessions.settings().admission.open().unwrap();
+        sessions.open(Transport::Polling, (handshake, opening))
     }
 
     /// Runs `act`, then lets ends happen.
@@ -515,7 +556,7 @@ mod tests {
         let mut answers = Vec::new();
         with_reaper(&sessions, || {
             (0..40).for_each(|_| session.send_text("4x"));
-            session.part();
+            session.part(CloseReason::ServerShuttingDown);
         })
         .await;
         with_reaper(&sessions, || {

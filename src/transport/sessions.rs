@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::session::Session;
+use super::session::{OPENING_FOR, Session};
 use super::wheel::Wheel;
 use crate::cluster::internal::Peers;
 use crate::cluster::nodes::{NodeInfo, Tag};
-use crate::lifecycle::{Drain, Phase};
+use crate::lifecycle::admission::Opening;
+use crate::lifecycle::{Admission, Drain, Phase};
 use crate::protocol::engineio::handshake::{Parameters, Transport};
 use crate::protocol::engineio::session::Timing;
 use crate::rooms::Limits;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub node: NodeId,
     /// The other nodes, where there may be some.
     pub peers: Option<Peers>,
+    /// Lets clients in.
+    pub admission: Admission,
 }
 
 /// When a session is looked at.
@@ -143,14 +146,24 @@ impl Sessions {
         let mut parting = tokio::task::JoinSet::new();
         for (index, session) in (0_u32..).zip(all) {
             tokio::time::sleep_until(start + window * index / count.max(1)).await;
-            parting.spawn_local(async move {
-                // Who waits for an ack gets it first.
-                drop(tokio::time::timeout(ACKS_WITHIN, session.answered()).await);
-                session.part();
-            });
+            parting.spawn_local(go(session, CloseReason::ServerShuttingDown));
         }
         while parting.join_next().await.is_some() {}
         self.reap();
+    }
+
+    /// Asks about this share of the clients to go elsewhere, chosen at random.
+    fn shed(&self, share: f64) {
+        let all = self.all.borrow();
+        let chosen = all.values().filter(|_| rand::random_bool(share));
+        for session in chosen {
+            metrics::ADMISSION_SHED.add(1);
+            // Ends within the time that acks have, or with the worker.
+            drop(tokio::task::spawn_local(go(
+                Rc::clone(session),
+                CloseReason::Rebalanced,
+            )));
+        }
     }
 
     pub(super) const fn settings(&self) -> &Settings {
@@ -191,11 +204,17 @@ impl Sessions {
     }
 
     /// Opens a session.
-    pub(super) fn open(&self, transport: Transport, handshake: Handshake) -> Rc<Session> {
+    pub(super) fn open(
+        &self,
+        transport: Transport,
+        handshake: (Handshake, Opening),
+    ) -> Rc<Session> {
         let id = self.new_id();
         let session = Session::open(&self.me, (id.clone(), transport), handshake);
         self.wheel
             .add(Due::Always(Rc::downgrade(&session)), session.next_tick());
+        let late = Instant::now() + OPENING_FOR;
+        self.wheel.add(Due::Once(Rc::downgrade(&session)), late);
         self.all.borrow_mut().insert(id, Rc::clone(&session));
         metrics::CONNECTIONS_OPENED.of(label(transport)).add(1);
         session
@@ -308,6 +327,19 @@ impl Sessions {
         let is_ours = Tag::of_session(id) == self.tag;
         let worker = ALPHABET.iter().position(|c| *c == text.as_bytes()[0]);
         worker.filter(|_| is_ours)
+    }
+}
+
+/// Ends a session whose client is to come back, to any node. Who waits for an ack gets it first.
+async fn go(session: Rc<Session>, reason: CloseReason) {
+    drop(tokio::time::timeout(ACKS_WITHIN, session.answered()).await);
+    session.part(reason);
+}
+
+/// Asks about this share of this worker's clients (0 to 1) to go elsewhere.
+pub fn shed_here(share: f64) {
+    if let Some(here) = HERE.with_borrow(Clone::clone) {
+        here.shed(share.clamp(0.0, 1.0));
     }
 }
 

@@ -15,6 +15,8 @@ pub enum CloseReason {
     ForcedServerClose,
     /// The node is draining; clients reconnect elsewhere.
     ServerShuttingDown,
+    /// Another node has fewer clients; clients reconnect, to whichever node the balancer chooses.
+    Rebalanced,
     /// No pong came in time.
     PingTimeout,
     /// The peer closed the connection.
@@ -41,11 +43,12 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ClientNamespaceDisconnect,
         Self::ServerNamespaceDisconnect,
         Self::ForcedServerClose,
         Self::ServerShuttingDown,
+        Self::Rebalanced,
         Self::PingTimeout,
         Self::TransportClose,
         Self::TransportError,
@@ -67,6 +70,7 @@ impl CloseReason {
             Self::ServerNamespaceDisconnect => "server namespace disconnect",
             Self::ForcedServerClose => "forced server close",
             Self::ServerShuttingDown => "server shutting down",
+            Self::Rebalanced => "rebalanced",
             Self::PingTimeout => "ping timeout",
             Self::TransportClose => "transport close",
             Self::TransportError => "transport error",
@@ -89,6 +93,7 @@ impl CloseReason {
             Self::ServerNamespaceDisconnect => "server_namespace_disconnect",
             Self::ForcedServerClose => "forced_server_close",
             Self::ServerShuttingDown => "server_shutting_down",
+            Self::Rebalanced => "rebalanced",
             Self::PingTimeout => "ping_timeout",
             Self::TransportClose => "transport_close",
             Self::TransportError => "transport_error",
@@ -107,7 +112,7 @@ impl CloseReason {
     #[must_use]
     pub const fn websocket_code(self) -> Option<u16> {
         match self {
-            Self::ServerShuttingDown | Self::Interrupted => Some(1012),
+            Self::ServerShuttingDown | Self::Rebalanced | Self::Interrupted => Some(1012),
             Self::SlowConsumer | Self::Unavailable => Some(1013),
             Self::SessionRevoked => Some(1008),
             _ => None,

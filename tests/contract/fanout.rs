@@ -15,6 +15,8 @@ use vestibule::cluster::bus::{Bus, Delivery};
 use vestibule::cluster::redis as bus;
 use vestibule::delivery::fanout::Fanout;
 use vestibule::events::Vocabulary;
+use vestibule::lifecycle::Admission;
+use vestibule::lifecycle::admission::Bounds;
 use vestibule::placement::Plan;
 use vestibule::protocol::frame::Part;
 use vestibule::rooms::{self, Link, NamespaceId, Outbox};
@@ -158,7 +160,8 @@ async fn enter(bus: &Bus, timeline: &Timeline, seen: Seen) -> (Rc<Client>, Rc<No
         Timestamp::default(),
         request,
     );
-    let client = Client::new(&local, outbox, handshake);
+    let opening = Admission::new(Bounds::default()).open().unwrap();
+    let client = Client::new(&local, outbox, (handshake, opening));
     client.text("0").unwrap();
     let root = NamespaceId(0);
     while hub.members(root).is_empty() {

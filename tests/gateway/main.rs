@@ -14,6 +14,7 @@
 )]
 
 mod accounts;
+mod admission;
 mod anynode;
 mod chaos;
 mod cli;

@@ -63,7 +63,7 @@ pub struct Member {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Load {
-    /// Client connections.
+    /// Clients that are connected, by sessions.
     pub connections: u32,
     /// Processor time used in a second of time; 1 is one core.
     pub cpu: f32,

@@ -1,5 +1,6 @@
 //! One file per section: its keys, their meaning, defaults and limits.
 
+pub(super) mod admission;
 pub(super) mod archive;
 pub(super) mod auth;
 pub(super) mod caches;

@@ -96,7 +96,7 @@ pub(super) const FILES: &[(&str, &[&str])] = &[
     (
         "[drian]\nparting = '1s'",
         &[
-            "drian: unknown key; the file has mode, node, data, edge, transport, rooms, limits, presence, recovery, auth, eventlog, timeline, catalogue, archive, caches, cluster, redis, kafka, postgres, telemetry, drain",
+            "drian: unknown key; the file has mode, node, data, edge, transport, rooms, limits, presence, recovery, auth, eventlog, timeline, catalogue, archive, caches, cluster, redis, kafka, postgres, telemetry, admission, drain",
         ],
     ),
     (

@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::cluster::bus::{Bus, Ephemeral};
 use crate::cluster::control::Control;
+use crate::lifecycle::Admission;
+use crate::lifecycle::admission::Bounds;
 use crate::protocol::frame::Part;
 use crate::rooms::{Limits, Link, Member, Outbox};
 use crate::server::{Client, ConnectError, Handshake, Io, Local, Mailboxes, Options, Server};
@@ -189,7 +191,8 @@ impl Worker {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         let request = ("", std::iter::empty());
         let handshake = Handshake::new(address, false, Timestamp::default(), request);
-        let client = Client::new(&self.local, outbox, handshake);
+        let opening = Admission::new(Bounds::default()).open().unwrap();
+        let client = Client::new(&self.local, outbox, (handshake, opening));
         client.text(&format!("0{{\"rooms\":{rooms}}}")).unwrap();
         (client, noted)
     }

@@ -27,7 +27,7 @@ use crate::types::{CloseReason, Code, Problem, RoomName};
 
 pub(super) use self::kept::Kept;
 pub(super) use self::replay::{Replay, deliver};
-pub(super) use self::resume::{NotResumed, asked, resume};
+pub(super) use self::resume::{Asked, NotResumed, asked, resume};
 pub(super) use self::watching::{unwatched, watched};
 
 /// What giving sockets back needs. Cheap to clone.

@@ -160,6 +160,16 @@ label! {
 }
 
 label! {
+    /// Where a client was not let in.
+    NotAdmitted = "at" {
+        /// At its handshake.
+        Opening = "handshake",
+        /// At its CONNECT.
+        Connect = "connect",
+    }
+}
+
+label! {
     /// Why entries of a shard did not reach a worker in one unbroken stream.
     Interruption = "reason" {
         /// The connection to the shard broke and was made again.

@@ -29,6 +29,11 @@ export class Traveller extends Peer {
     return traveller;
   }
 
+  /** What the node that it is connected to is called in session ids. */
+  node() {
+    return this.socket.io.engine.id.slice(1, 5);
+  }
+
   /** Loses the connection; the client comes back by itself. */
   drop() {
     const { engine } = this.socket.io;

@@ -39,12 +39,32 @@ async function join(traveller, room) {
   }
 }
 
+/** What went over a client's connections lately, to be shown when something is wrong with it. */
+function traced(traveller) {
+  const trace = [];
+  const note = (way) => ({ type, data }) => {
+    trace.push(`${Date.now() % 1e6} ${way} ${type} ${typeof data === "string" ? data.slice(0, 160) : ""}`);
+    if (trace.length > TRACE) trace.shift();
+  };
+  const watch = () => {
+    const { engine } = traveller.socket.io;
+    trace.push(`${Date.now() % 1e6} opened ${engine.id}`);
+    engine.on("packet", note("<"));
+    engine.on("packetCreate", note(">"));
+    engine.on("close", (reason) => trace.push(`${Date.now() % 1e6} closed ${engine.id} ${reason}`));
+  };
+  traveller.socket.io.on("open", watch);
+  traveller.trace = trace;
+}
+
+const TRACE = 400;
 const travellers = [];
 for (let n = 0; n < CLIENTS; n += 1) {
   const traveller = await Traveller.start(unique("bo"), { transports: transports[n % 3] });
   traveller.rooms = Array.from({ length: EACH }, (_, i) => rooms[(n + i) % ROOMS]);
   await Promise.all(traveller.rooms.map((room) => join(traveller, room)));
   traveller.returns = [];
+  traced(traveller);
   traveller.socket.on("connect", () => traveller.returns.push(traveller.socket.recovered));
   travellers.push(traveller);
 }
@@ -87,7 +107,10 @@ for (const [n, traveller] of travellers.entries()) {
         problems.push(`client ${n}: ${room}: ${before.epoch}-${before.seq} then ${message.epoch}-${message.seq}`);
       }
     }
-    if (new Set(texts).size !== texts.length) problems.push(`client ${n}: ${room}: something twice`);
+    if (new Set(texts).size !== texts.length) {
+      if (problems.every((problem) => !problem.includes("twice"))) console.log(traveller.trace.join("\n"));
+      problems.push(`client ${n}: ${room}: something twice`);
+    }
     const missing = expected.filter((text) => !texts.includes(text));
     if (missing.length > 0) problems.push(`client ${n}: ${room}: ${missing.length} missing`);
   }

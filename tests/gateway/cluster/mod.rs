@@ -27,6 +27,7 @@ fn start(folder: &TempDir) -> Cluster {
         .with("auth.secret", SECRET)
         .with("limits.enabled", "false")
         .with("presence.grace", "1s")
+        .with("admission.shed_after", "20s")
         // Without a URL they are heard on the first shard.
         .with("cluster.emitter.enabled", "true");
     Cluster::start(folder.path(), plan)
@@ -78,10 +79,24 @@ async fn three_nodes_are_one_server() {
         tokio::task::block_in_place(|| cluster.nodes[2].kill());
     };
     tokio::join!(passes(&mut killed), kill);
-    tokio::task::block_in_place(|| {
-        cluster.nodes[2].launch();
-        cluster.nodes[2].wait();
-    });
+    println!("clients are sent to a node that joins");
+    let mark = folder.path().join("ready");
+    let mut shed = program("node", &cluster);
+    shed.arg("recovery/shed.mjs").env("VESTIBULE_READY", &mark);
+    let join = async {
+        while !mark.exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::task::block_in_place(|| {
+            cluster.nodes[2].launch();
+            cluster.nodes[2].wait();
+        });
+    };
+    tokio::select! {
+        () = passes(&mut shed) => {}
+        // Only the clients can say that all went well.
+        () = async { join.await; std::future::pending().await } => {}
+    }
     println!("a node is killed and a shard restarted under load");
     let load = Load {
         senders: 40,

@@ -1,0 +1,39 @@
+//! Many who come at once: how many are let in, and what the others are told.
+
+use super::support::client::{Client, POLLING, WEBSOCKET};
+use super::support::eventually;
+use super::support::node::Node;
+
+#[tokio::test]
+async fn a_handshake_beyond_the_places_is_told_to_come_again() {
+    let node = Node::with(&[("admission.opening_max", "2")]).await;
+    // Who is in takes no place.
+    let _inside = [
+        Client::connect(&node, "ada").await,
+        Client::connect(&node, "bo").await,
+        Client::connect(&node, "cy").await,
+    ];
+    let mut open = node.dial().await;
+    for _ in 0..2 {
+        assert_eq!(open.get(POLLING, "").await.status, 200);
+    }
+    for path in [POLLING, WEBSOCKET] {
+        let answer = match path {
+            POLLING => open.get(path, "").await,
+            _ => open.upgrade(path, "").await,
+        };
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=5).contains(&seconds), "{seconds}");
+    }
+    let counted = node.scrape().await;
+    let refused = counted.sum("admission_refused_total{at=\"handshake\"}");
+    assert!((refused - 2.0).abs() < 0.1, "{refused}");
+    // Who says nothing after the handshake keeps others out for some seconds only.
+    eventually("the silent ones lose their places", async || {
+        (node.scrape().await.sum("admission_opening") < 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(open.get(POLLING, "").await.status, 200);
+    node.is_well().await;
+}
