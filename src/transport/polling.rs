@@ -57,12 +57,13 @@ impl Session {
             Get::Refuse(Refusal::SessionUnknown) if self.is_over.get() => {
                 // The end of a session that had no GET to be told by.
                 let is_goodbye = self.is_goodbye.get();
+                let is_last = self.outbox.is_empty();
                 let words = if is_goodbye {
                     NOOP.to_owned()
                 } else {
-                    self.last_words()
+                    // In the reference server's words.
+                    self.last_words(&[NOOP, CLOSE])
                 };
-                let is_last = self.outbox.is_empty();
                 give(reply, Answer::Packets(words));
                 if is_last {
                     self.leave_map();
@@ -217,24 +218,13 @@ impl Session {
         encoder
     }
 
-    /// Everything that still waits, then the end.
-    pub(super) fn final_packets(&self) -> String {
-        let mut encoder = self.collect();
-        if self.outbox.is_empty() {
-            encoder.add_text(CLOSE);
-        }
-        encoder.finish()
-    }
-
-    /// The same for a GET that comes after the end, in the reference server's words.
-    pub(super) fn last_words(&self) -> String {
+    /// What still waits, or if nothing does, the end in these words; never both. A stock client hands the packets
+    /// of an answer on a moment after it has read all of it, and an end beside them comes first: it would keep
+    /// the events for after its return without counting them as seen, and be brought them once more.
+    pub(super) fn last_words(&self, end: &[&str]) -> String {
         let mut encoder = self.collect();
         if encoder.is_empty() {
-            encoder.add_text(NOOP);
-        }
-        // What one answer cannot hold is asked for before the end is told.
-        if self.outbox.is_empty() {
-            encoder.add_text(CLOSE);
+            end.iter().for_each(|word| encoder.add_text(word));
         }
         encoder.finish()
     }

@@ -191,13 +191,14 @@ impl Session {
         match (transport, parked) {
             (Transport::Polling, Some(parked)) => {
                 self.machine.borrow_mut().released();
+                let is_last = self.outbox.is_empty();
                 // A client that said goodbye itself only needs its request back.
                 let words = match reason {
                     CloseReason::TransportClose => NOOP.to_owned(),
-                    _ => self.final_packets(),
+                    _ => self.last_words(&[CLOSE]),
                 };
                 give(parked, Answer::Packets(words));
-                if is_told(reason) && !self.outbox.is_empty() {
+                if is_told(reason) && !is_last {
                     self.linger(LINGER);
                 } else {
                     self.leave_map();
@@ -565,8 +566,47 @@ mod tests {
             }
         })
         .await;
-        let all = answers.join("\u{1e}");
-        assert_eq!(all.matches("4x").count(), 40);
-        assert!(all.ends_with("\u{1e}1") && !answers[0].ends_with('1'));
+        let end = answers.pop().unwrap();
+        assert_eq!(end, "6\u{1e}1");
+        assert_eq!(answers.join("\u{1e}").matches("4x").count(), 40);
+        assert!(answers.iter().all(|answer| !answer.ends_with('1')));
+    }
+
+    /// A stock client that reads events and the end in one answer has the end first.
+    #[tokio::test]
+    async fn a_waiting_request_brings_either_packets_or_the_end() {
+        for (reason, is_told) in [
+            (CloseReason::Rebalanced, true),
+            (CloseReason::ForcedServerClose, true),
+            (CloseReason::Interrupted, false),
+        ] {
+            let sessions = sessions();
+            let session = polling(&sessions);
+            let (reply, mut answer) = oneshot::channel();
+            with_reaper(&sessions, || {
+                session.get(reply);
+                session.send_text("4x");
+                session.part(reason);
+            })
+            .await;
+            let Ok(Answer::Packets(packets)) = answer.try_recv() else {
+                panic!("{reason}");
+            };
+            assert_eq!(packets, "4x", "{reason}");
+            // Who is not told finds nothing here any more.
+            assert_eq!(sessions.find(&session.id).is_some(), is_told, "{reason}");
+            if is_told {
+                assert_eq!(asked(&session), "6\u{1e}1");
+            }
+        }
+        let sessions = sessions();
+        let session = polling(&sessions);
+        let (reply, mut answer) = oneshot::channel();
+        with_reaper(&sessions, || {
+            session.get(reply);
+            session.part(CloseReason::Rebalanced);
+        })
+        .await;
+        assert!(matches!(answer.try_recv(), Ok(Answer::Packets(words)) if words == "1"));
     }
 }
