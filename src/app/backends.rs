@@ -82,7 +82,7 @@ pub struct Backends {
 }
 
 /// Tells how many connections are open.
-pub(super) type Connections = Box<dyn Fn() -> u32 + Send + Sync>;
+pub(super) type Connections = Box<dyn Fn() -> Load + Send + Sync>;
 
 /// What is behind the ports and has to be kept or closed.
 pub(super) enum Storage {

@@ -20,8 +20,9 @@ mod wiring;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use crate::cluster::membership::Load;
 use crate::cluster::{self, nodes::Nodes};
-use crate::config::{Config, Mode};
+use crate::config::{self, Config, Mode};
 use crate::delivery::{self, degraded};
 use crate::edge::intake::{self, Cap};
 use crate::edge::listener::{self, Listener};
@@ -113,8 +114,12 @@ impl App {
         let internal = inside.as_ref().map(Opened::address);
         let cap = Cap::new(config.edge.max_connections);
         let admission = Admission::new(library::bounds(&config.admission));
-        let counted = admission.clone();
-        let connections = move || u32::try_from(counted.inside()).unwrap_or(u32::MAX);
+        let (counted, leaving) = (admission.clone(), drain.clone());
+        let connections = move || Load {
+            connections: u32::try_from(counted.inside()).unwrap_or(u32::MAX),
+            leaving: leaving.phase() >= Phase::Unready,
+            ..Load::default()
+        };
         let backends = Backends::open(&config, node, (internal, Box::new(connections)))
             .await
             .map_err(Error::Build)?;
@@ -236,7 +241,8 @@ impl App {
         );
         watch(&tasks, (&self.config, backends), self.tls);
         backends.spawn(&tasks, drain);
-        among_others(&tasks, (backends, nodes), (&self.config, &io), drain);
+        let shed = (self.config.admission, self.admission, io.clone());
+        among_others(&tasks, (backends, nodes), shed, drain);
         let serve = async {
             backends.caught_up().await;
             // What was not there before it began is no loss.
@@ -282,14 +288,13 @@ fn look_after(tasks: &Tasks, backends: &Backends, (io, health): (Io, Health)) {
 fn among_others(
     tasks: &Tasks,
     (backends, nodes): (&Backends, Option<Nodes>),
-    (config, io): (&Config, &Io),
+    shed: (config::Admission, Admission, Io),
     drain: &drain::Drain,
 ) {
     let Some(nodes) = nodes else { return };
     let membership = &backends.membership;
     tasks.spawn(TaskKind::Sweeper, membership.clone().keep(nodes));
-    let with = (config.admission.clone(), io.clone());
-    let shed = shedding::run(membership.clone(), with, drain.clone());
+    let shed = shedding::run(membership.clone(), shed, drain.clone());
     tasks.spawn(TaskKind::Sweeper, shed);
 }
 

@@ -175,6 +175,7 @@ impl Opened {
             log: log.clone(),
             vocabulary: vocabulary.clone(),
             partitions: config.eventlog.partitions,
+            timeline_partitions: config.eventlog.timeline_partitions,
             retention: config.eventlog.retention.get(),
         };
         keeper.ensure_at_start().await?;
@@ -202,8 +203,8 @@ async fn join(
     };
     let busy = Busy::default();
     let load = move || Load {
-        connections: connections(),
         cpu: busy.since_last_asked(),
+        ..connections()
     };
     Membership::join(shards.clone(), member, Times::default(), load)
         .await
@@ -285,6 +286,7 @@ pub(super) struct Keeper {
     log: EventLog,
     vocabulary: Vocabulary,
     partitions: u32,
+    timeline_partitions: u32,
     retention: Duration,
 }
 
@@ -295,9 +297,12 @@ impl Keeper {
         names.extend(topics.iter().map(|topic| topic.to_string()));
         let dead: Vec<String> = names.iter().map(|name| dead_letter_topic(name)).collect();
         names.extend(dead);
-        let spec = |name| TopicSpec {
+        let spec = |name: String| TopicSpec {
+            partitions: match &*name {
+                TIMELINE_TOPIC => self.timeline_partitions,
+                _ => self.partitions,
+            },
             name,
-            partitions: self.partitions,
             retention: self.retention,
         };
         names.into_iter().map(spec).collect()

@@ -201,7 +201,7 @@ impl Reach {
         let mut backoff = Backoff::default();
         loop {
             let key = entry.room.as_str();
-            match self.log.append_gathered(TIMELINE_TOPIC, key, json.clone()) {
+            match self.log.append_patiently(TIMELINE_TOPIC, key, json.clone()) {
                 Ok(append) => return Ok(Fate::Settling(entry, epoch, append)),
                 Err(error) if error.retry() => {
                     backoff.wait().await;

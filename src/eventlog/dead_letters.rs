@@ -12,9 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Append, Error, EventLog, Headers, Patience, Placing, RECORD_BYTES_MAX, Record, Request,
-};
+use super::{Append, Error, EventLog, Headers, Patience, RECORD_BYTES_MAX, Record, Request};
 use crate::types::{NodeId, Timestamp};
 
 /// Why a record is dead, and who says so.
@@ -89,7 +87,6 @@ impl EventLog {
                 value: record.value.clone(),
                 headers: &headers,
                 patience: Patience::Persist,
-                placing: Placing::ByKey,
             });
         }
         let json = letter.fit(&record.value);

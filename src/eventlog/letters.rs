@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetter, Error, EventLog, Patience, Placing, Record, Request, dead_letter_topic};
+use super::{DeadLetter, Error, EventLog, Patience, Record, Request, dead_letter_topic};
 
 /// A dead letter that nobody has dealt with.
 #[derive(Debug, Clone)]
@@ -147,7 +147,6 @@ impl EventLog {
             value: json.clone(),
             headers: &[(NOTE, json)],
             patience: Patience::Persist,
-            placing: Placing::ByKey,
         })?;
         append.await.map(drop)
     }

@@ -207,7 +207,6 @@ impl EventLog {
             value,
             headers: &[],
             patience: Patience::Refuse,
-            placing: Placing::ByKey,
         })
     }
 
@@ -226,23 +225,6 @@ impl EventLog {
             value,
             headers: &[],
             patience: Patience::Persist,
-            placing: Placing::ByKey,
-        })
-    }
-
-    /// The same, for a topic whose readers need no order: where there are brokers, records of one moment go
-    /// into one partition whatever their keys, and so in one request instead of one for each partition.
-    ///
-    /// # Errors
-    /// As for [`append`](Self::append).
-    pub fn append_gathered(&self, topic: &str, key: &str, value: Bytes) -> Result<Append, Error> {
-        self.enqueue(Request {
-            topic,
-            key,
-            value,
-            headers: &[],
-            patience: Patience::Persist,
-            placing: Placing::Gathered,
         })
     }
 
@@ -407,16 +389,6 @@ struct Request<'a> {
     value: Bytes,
     headers: &'a [(&'static str, Bytes)],
     patience: Patience,
-    placing: Placing,
-}
-
-/// Into which partition a record goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Placing {
-    /// That of its key.
-    ByKey,
-    /// Any, where there are brokers.
-    Gathered,
 }
 
 /// What becomes of a record when writing it fails.

@@ -11,8 +11,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use vestibule::backend::kafka::{Mechanism, Sasl, Tls};
 use vestibule::eventlog::{
-    Assignment, Cause, Consumer, Error, EventLog, Polled, Record, TopicSpec, dead_letter_topic,
+    Appended, Assignment, Cause, Consumer, Error, EventLog, Polled, Record, TopicSpec,
+    dead_letter_topic,
 };
+use vestibule::telemetry::expose;
 use vestibule::types::{NodeId, Secret, Timestamp};
 
 use crate::brokers;
@@ -354,6 +356,31 @@ async fn who_writes_into_kafka_directly_may_leave_out_key_and_value() {
     );
 }
 
+/// A raise, and a page of history, conclude from a room's later entry that its earlier ones are in the topic too.
+#[tokio::test]
+async fn patient_records_of_a_key_follow_one_another_in_one_partition() {
+    let log = brokers::log(&brokers::options()).await;
+    let mut last: Option<Appended> = None;
+    for n in 0..6 {
+        let value = Bytes::from(format!("{n}"));
+        let append = log.append_patiently("timeline", "room", value).unwrap();
+        let appended = append.await.unwrap();
+        if let Some(last) = last.replace(appended) {
+            assert_eq!(appended.partition, last.partition);
+            assert_eq!(appended.offset, last.offset + 1);
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+/// How often something was read again in this process.
+fn rereads() -> f64 {
+    let page = expose::render();
+    let name = "vestibule_eventlog_rereads_total ";
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.map_or(0.0, |value| value.parse().unwrap())
+}
+
 /// Offsets that hold no record for us: what a transaction leaves behind, and what was deleted.
 #[tokio::test]
 async fn offsets_without_a_record_are_looked_at_twice_and_no_record_comes_twice() {
@@ -381,8 +408,12 @@ async fn offsets_without_a_record_are_looked_at_twice_and_no_record_comes_twice(
             false => producer.abort_transaction(SOON).unwrap(),
         }
     }
+    let before = rereads();
     let mut consumer = log.consumer("g", &["messages"]).await.unwrap();
     let records = take(&mut consumer, 4).await;
+    assert!(rereads() > before, "what is not there was not looked for");
+    let more = tokio::time::timeout(Duration::from_secs(2), take(&mut consumer, 1)).await;
+    assert!(more.is_err(), "a record came twice: {more:?}");
     let texts: Vec<&str> = records.iter().map(text).collect();
     assert_eq!(texts, ["a", "b", "c", "d"]);
     assert_eq!(records[0].offset, 0);
@@ -397,10 +428,12 @@ async fn offsets_without_a_record_are_looked_at_twice_and_no_record_comes_twice(
     before.add_partition_offset(&topic, 3, at).unwrap();
     let deleted = admin.delete_records(&before, &AdminOptions::new());
     deleted.await.unwrap();
+    let before = rereads();
     let mut other = log.consumer("h", &["messages"]).await.unwrap();
     let records = take(&mut other, 2).await;
     let texts: Vec<&str> = records.iter().map(text).collect();
     assert_eq!(texts, ["c", "d"]);
+    assert!(rereads() > before, "what was deleted was not looked for");
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ impl Node {
         let load = || Load {
             connections: 7,
             cpu: 0.5,
+            leaving: false,
         };
         let membership = Membership::join(servers.shards(), member(id, boot), TIMES, load).await?;
         let (stop, stopped) = oneshot::channel::<()>();

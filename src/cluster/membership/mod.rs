@@ -67,6 +67,9 @@ pub struct Load {
     pub connections: u32,
     /// Processor time used in a second of time; 1 is one core.
     pub cpu: f32,
+    /// It drains: its clients are on their way to others.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// A node that lives.

@@ -9,6 +9,10 @@ section! {
         /// Partitions of each topic. One user's events are in one of them. Fixed when the data
         /// folder is made: another number would move users between partitions and break order.
         partitions: u32 = 12, in 1 => 1_024;
+        /// Partitions of topic `timeline` in cluster mode, out of which the archive is written. One room's entries
+        /// are in one of them. Every one costs the brokers requests of its own, and bounds by how many nodes
+        /// the archive can be written.
+        timeline_partitions: u32 = 6, in 1 => 1_024;
         /// Records that may wait to become durable; then senders are told that the node is
         /// overloaded and may try again.
         in_flight_records: usize = 10_000, in 1 => 10_000_000;

@@ -26,13 +26,17 @@ struct Place {
     since: Instant,
     /// How long nothing may come though there is something.
     patience: Duration,
+    /// How many single offsets in a row held no record when they were looked at twice.
+    marks: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
     None,
-    /// It is to be read again from `next` on; what comes until then is old.
+    /// It is to be read again from `next` on because something else came; what comes until then is old.
     Asked,
+    /// The same because nothing came.
+    Stuck,
     /// It is read again: whatever comes first is what there is.
     LookedTwice,
 }
@@ -42,6 +46,8 @@ enum Doubt {
 pub(super) enum Verdict {
     /// It is next.
     Take,
+    /// It is next, and had been passed over.
+    Found,
     /// It is old, or will come again.
     Drop,
     /// Records before it seem to have been passed over: read again from this offset on.
@@ -50,6 +56,8 @@ pub(super) enum Verdict {
 
 /// How long a partition may stand still at first. Clients come back to a broker within this.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So many marks in a row are the work of somebody who writes in transactions: each leaves one behind its records.
+const MARKS: u32 = 8;
 /// And at most: a transaction that is open, or its mark at the end, looks the same.
 const PATIENCE_MAX: Duration = Duration::from_secs(320);
 
@@ -61,6 +69,7 @@ impl Course {
             doubt: Doubt::None,
             since: now,
             patience: PATIENCE,
+            marks: 0,
         };
         self.places.insert(spot.clone(), place);
     }
@@ -89,20 +98,39 @@ impl Course {
         let Some(place) = self.places.get_mut(spot) else {
             return Verdict::Drop;
         };
-        if place.doubt == Doubt::Asked {
+        if matches!(place.doubt, Doubt::Asked | Doubt::Stuck) {
             return Verdict::Drop;
         }
-        if offset > place.next && place.doubt == Doubt::None {
+        let is_mark = offset == place.next + 1 && place.marks >= MARKS;
+        if offset > place.next && place.doubt == Doubt::None && !is_mark {
             place.doubt = Doubt::Asked;
             return Verdict::LookAgain(place.next);
         }
+        let is_found = place.doubt == Doubt::LookedTwice && offset == place.next;
+        let marks = match offset - place.next.min(offset) {
+            0 if is_found => 0,
+            0 => place.marks,
+            1 => (place.marks + 1).min(MARKS),
+            _ => 0,
+        };
         *place = Place {
             next: offset + 1,
             doubt: Doubt::None,
             since: now,
             patience: PATIENCE,
+            marks,
         };
-        Verdict::Take
+        match is_found {
+            true => Verdict::Found,
+            false => Verdict::Take,
+        }
+    }
+
+    /// Nothing is read now, so that nothing stands still.
+    pub(super) fn rest(&mut self, now: Instant) {
+        for place in self.places.values_mut() {
+            place.since = now;
+        }
     }
 
     /// Partitions that have more (`end` says where they end) and bring nothing, and from where to read
@@ -120,10 +148,11 @@ impl Course {
                 place.since = now;
                 return None;
             }
-            if now.duration_since(place.since) < place.patience || place.doubt == Doubt::Asked {
+            let is_sought = matches!(place.doubt, Doubt::Asked | Doubt::Stuck);
+            if is_sought || now.duration_since(place.since) < place.patience {
                 return None;
             }
-            (place.since, place.doubt) = (now, Doubt::Asked);
+            (place.since, place.doubt) = (now, Doubt::Stuck);
             place.patience = (place.patience * 2).min(PATIENCE_MAX);
             Some((spot.clone(), place.next))
         });
@@ -158,13 +187,47 @@ mod tests {
             "until it is sought"
         );
         course.sought(&spot(), 6, now);
-        assert_eq!(course.judge(&spot(), 6, now), Verdict::Take);
+        assert_eq!(course.judge(&spot(), 6, now), Verdict::Found);
         assert_eq!(course.judge(&spot(), 7, now), Verdict::Take);
         // A mark, or a deleted record: it is not there.
         assert_eq!(course.judge(&spot(), 9, now), Verdict::LookAgain(8));
         course.sought(&spot(), 8, now);
         assert_eq!(course.judge(&spot(), 9, now), Verdict::Take);
         assert_eq!(course.judge(&spot(), 10, now), Verdict::Take);
+    }
+
+    #[test]
+    fn marks_that_come_again_and_again_are_believed_until_one_was_none() {
+        let (mut course, now) = course(Some(0));
+        let mut next = 0;
+        let mut take_with_mark = |course: &mut Course, is_looked_for: bool| {
+            let verdict = course.judge(&spot(), next + 1, now);
+            if is_looked_for {
+                assert_eq!(verdict, Verdict::LookAgain(next));
+                course.sought(&spot(), next, now);
+                assert_eq!(course.judge(&spot(), next + 1, now), Verdict::Take);
+            } else {
+                assert_eq!(verdict, Verdict::Take);
+            }
+            next += 2;
+        };
+        for _ in 0..MARKS {
+            take_with_mark(&mut course, true);
+        }
+        for _ in 0..3 {
+            take_with_mark(&mut course, false);
+        }
+        // More than a mark, and it is there.
+        assert_eq!(
+            course.judge(&spot(), next + 2, now),
+            Verdict::LookAgain(next)
+        );
+        course.sought(&spot(), next, now);
+        assert_eq!(course.judge(&spot(), next, now), Verdict::Found);
+        assert_eq!(
+            course.judge(&spot(), next + 2, now),
+            Verdict::LookAgain(next + 1)
+        );
     }
 
     #[test]
@@ -193,12 +256,23 @@ mod tests {
         course.sought(&spot(), 5, at(80));
         assert_eq!(course.stuck(end(6), at(89)), []);
         assert_eq!(course.stuck(end(6), at(90)), [(spot(), 5)]);
+        assert_eq!(course.judge(&spot(), 6, at(90)), Verdict::Drop);
         course.sought(&spot(), 5, at(90));
-        assert_eq!(course.judge(&spot(), 5, at(91)), Verdict::Take);
+        // What it stumbled over is still looked for.
+        assert_eq!(course.judge(&spot(), 6, at(91)), Verdict::LookAgain(5));
+        course.sought(&spot(), 5, at(91));
+        assert_eq!(course.judge(&spot(), 5, at(91)), Verdict::Found);
         assert_eq!(
             course.stuck(end(7), at(96)),
             [(spot(), 6)],
             "patient as at first"
+        );
+        course.sought(&spot(), 6, at(96));
+        course.rest(at(200));
+        assert_eq!(
+            course.stuck(end(7), at(201)),
+            [],
+            "nothing was read meanwhile"
         );
     }
 }

@@ -17,8 +17,6 @@ pub(super) struct Pending {
     pub(super) key: Arc<str>,
     pub(super) value: Bytes,
     pub(super) headers: Vec<(&'static str, Bytes)>,
-    /// Where it goes, if that is not its key's to say.
-    pub(super) partition: Option<i32>,
     pub(super) since: Instant,
     /// `None` once its sender was answered; the record may still be on its way.
     pub(super) done: Option<oneshot::Sender<Result<Appended, Error>>>,

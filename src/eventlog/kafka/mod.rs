@@ -44,8 +44,8 @@ use self::standing::Standing;
 use super::committing::Committing;
 use super::polled::Hold;
 use super::{
-    Append, Appended, Assignment, Error, Headers, Lag, Patience, Placing, Polled, RECORD_BYTES_MAX,
-    Record, Request, Revocation, TopicSpec, meter, topic_name,
+    Append, Appended, Assignment, Error, Headers, Lag, Patience, Polled, RECORD_BYTES_MAX, Record,
+    Request, Revocation, TopicSpec, meter, topic_name,
 };
 use crate::backend::kafka;
 use crate::types::Timestamp;

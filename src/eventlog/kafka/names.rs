@@ -1,7 +1,6 @@
 //! What a topic is called here and what Kafka calls it.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Error;
@@ -16,8 +15,6 @@ pub(super) struct Topic {
     pub(super) kafka: String,
     /// Records that became durable in it.
     pub(super) appended: Count,
-    /// How many partitions it has; 0 until that was looked up.
-    pub(super) partitions: AtomicU32,
 }
 
 /// All topics that were named. Never shrinks.
@@ -61,7 +58,6 @@ impl Names {
             appended: metrics::EVENTLOG_APPENDED.of([&name]),
             name: Arc::clone(&name),
             kafka,
-            partitions: AtomicU32::new(0),
         });
         known.insert(name, Arc::clone(&topic));
         Ok(topic)

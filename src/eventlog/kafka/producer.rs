@@ -7,7 +7,6 @@
 //! A lane enqueues under one short lock: the order of the calls is the order in which the idempotent
 //! producer writes them.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::flight::{Flight, Pending};
 use super::names::Topic;
-use super::{Append, Appended, Error, Options, Patience, Placing, Request, meter};
+use super::{Append, Appended, Error, Options, Patience, Request, meter};
 use crate::backend::kafka;
 use crate::types::Timestamp;
 
@@ -95,7 +94,6 @@ struct State {
     /// Counts the clients: what an earlier one still reports means nothing.
     generation: u64,
     flight: Flight,
-    gathering: Gathering,
     /// Set when what waits is refused at once.
     is_stalled: bool,
     /// When Kafka confirmed something, or there was nothing to confirm.
@@ -147,7 +145,6 @@ impl Lane {
             client: None,
             generation: 0,
             flight: Flight::new(options.in_flight_records, options.in_flight_bytes),
-            gathering: Gathering::new(now),
             is_stalled: false,
             progress: now,
             redo_at: now,
@@ -174,12 +171,11 @@ impl Lane {
 
     fn append(&self, topic: &Arc<Topic>, request: Request<'_>) -> Result<Append, Error> {
         let (done, append) = oneshot::channel();
-        let mut pending = Pending {
+        let pending = Pending {
             topic: Arc::clone(topic),
             key: Arc::from(request.key),
             value: request.value,
             headers: request.headers.to_vec(),
-            partition: None,
             since: Instant::now(),
             done: Some(done),
         };
@@ -193,9 +189,6 @@ impl Lane {
         } else if state.is_stalled && self.patience == Patience::Refuse {
             // One record is always under way, to find out when the brokers are back.
             return Err(unreachable());
-        }
-        if request.placing == Placing::Gathered {
-            pending.partition = state.gathering.partition(topic, pending.since);
         }
         let ticket = state.flight.ticket();
         if state.flight.is_redoing() {
@@ -358,38 +351,12 @@ impl std::fmt::Debug for Lane {
     }
 }
 
-/// The partition that is being filled. A request to the brokers carries records of one partition, so what
-/// is spread over many costs one each; see also KIP-480, which does so for records without a key.
-struct Gathering {
-    turn: u32,
-    since: Instant,
-}
-
-impl Gathering {
-    fn new(now: Instant) -> Self {
-        // Nodes do not fill the same ones at the same time.
-        let turn = rand::random();
-        Self { turn, since: now }
-    }
-
-    fn partition(&mut self, topic: &Topic, now: Instant) -> Option<i32> {
-        let partitions = topic.partitions.load(Ordering::Relaxed);
-        if now.duration_since(self.since) >= GATHER_FOR {
-            (self.turn, self.since) = (self.turn.wrapping_add(1), now);
-        }
-        i32::try_from(self.turn.checked_rem(partitions)?).ok()
-    }
-}
-
 /// Hands a record to the client. It takes a copy, and never waits.
 fn send(client: &Client, ticket: u64, pending: &Pending) -> Result<(), KafkaError> {
     let ticket = usize::try_from(ticket).unwrap_or(usize::MAX);
     let mut record = BaseRecord::with_opaque_to(&pending.topic.kafka, ticket)
         .key(&*pending.key)
         .payload(&pending.value[..]);
-    if let Some(partition) = pending.partition {
-        record = record.partition(partition);
-    }
     if !pending.headers.is_empty() {
         let mut headers = OwnedHeaders::new_with_capacity(pending.headers.len());
         for (key, value) in &pending.headers {
@@ -454,11 +421,10 @@ fn config(patience: Patience, options: &Options) -> Result<ClientConfig, Error> 
         )
         .set("queue.buffering.max.kbytes", kbytes.to_string())
         .set("allow.auto.create.topics", "false");
-    let gather_ms = GATHER_FOR.as_millis().to_string();
     let linger = match patience {
         Patience::Refuse => "1",
-        // No sender waits for these, and gathered they cost the brokers fewer requests.
-        Patience::Persist => &gather_ms,
+        // No sender waits for these, and a request to the brokers costs as much for one record as for many.
+        Patience::Persist => "40",
     };
     let defaults = [
         ("linger.ms", linger),
@@ -475,8 +441,6 @@ fn config(patience: Patience, options: &Options) -> Result<ClientConfig, Error> 
     Ok(config)
 }
 
-/// How long patient records wait for others to share a request to the brokers.
-const GATHER_FOR: Duration = Duration::from_millis(10);
 /// How long the thread waits for an answer before it looks at what is late.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// So long without a confirmation is no hiccup.

@@ -106,7 +106,9 @@ impl Reader {
                 return Error::Closed;
             }
             self.hand_over();
-            self.look_after();
+            if let Err(error) = self.look_after() {
+                return error;
+            }
             // Judged before the poll: what that brings is handed over at once, if there is room.
             let is_full = !self.stash.is_empty();
             let patience = if is_full { Duration::ZERO } else { POLL };
@@ -121,7 +123,8 @@ impl Reader {
         }
     }
 
-    fn poll(&mut self, patience: Duration) -> Result<(), Error> {
+    /// Whether anything was there.
+    fn poll(&mut self, patience: Duration) -> Result<bool, Error> {
         let outcome = self.client.poll(patience);
         let went = self.context().went();
         if !went.is_empty() {
@@ -130,6 +133,7 @@ impl Reader {
                 .retain(|record| !went.contains(&Spot::of(record)));
         }
         let link = &self.link;
+        let is_there = outcome.is_some();
         match outcome {
             Some(Ok(message)) => {
                 if let Some(record) = record(&message, &link.names) {
@@ -149,7 +153,7 @@ impl Reader {
             }
             None => {}
         }
-        Ok(())
+        Ok(is_there)
     }
 
     /// Takes a record, unless some before it seem to be missing.
@@ -157,9 +161,14 @@ impl Reader {
         let spot = Spot::of(&record);
         match self.client.context().judge(&spot, record.offset) {
             Verdict::Take => self.stash.push_back(record),
+            Verdict::Found => {
+                tracing::warn!(topic = %spot.topic, partition = spot.partition, offset = record.offset,
+                    "a record that the kafka client had passed over was found by looking again");
+                self.stash.push_back(record);
+            }
             Verdict::Drop => {}
             Verdict::LookAgain(from) => {
-                tracing::info!(topic = %spot.topic, partition = spot.partition, from, came = record.offset,
+                tracing::debug!(topic = %spot.topic, partition = spot.partition, from, came = record.offset,
                     "records seem to have been passed over; looking again");
                 self.look_again(spot, from);
             }
@@ -176,21 +185,28 @@ impl Reader {
     }
 
     /// Looks now and then whether partitions stand still.
-    fn look_after(&mut self) {
+    fn look_after(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         if now.duration_since(self.looked_at) < LOOK_EVERY {
-            return;
+            return Ok(());
         }
-        self.looked_at = now;
         // What waits here, or is paused, is not the brokers' or the client's fault.
         if !self.stash.is_empty() || self.context().is_paused() {
-            return;
+            self.looked_at = now;
+            self.context().rest();
+            return Ok(());
         }
+        // Nor is what was fetched and waits its turn behind other partitions.
+        if self.poll(Duration::ZERO)? {
+            return Ok(());
+        }
+        self.looked_at = now;
         for (spot, from) in self.context().stuck() {
             tracing::warn!(topic = %spot.topic, partition = spot.partition, from,
                 "a partition has more than was read and brings nothing; reading it again");
             self.look_again(spot, from);
         }
+        Ok(())
     }
 
     fn hand_over(&mut self) {

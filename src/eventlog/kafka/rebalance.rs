@@ -83,6 +83,11 @@ impl Context {
         self.lock().course.sought(spot, offset, Instant::now());
     }
 
+    /// Nothing is read now.
+    pub(super) fn rest(&self) {
+        self.lock().course.rest(Instant::now());
+    }
+
     /// Partitions that bring nothing though there is something, and from where to read them again.
     pub(super) fn stuck(&self) -> Vec<(Spot, u64)> {
         let ends = self.link.standing.ends();

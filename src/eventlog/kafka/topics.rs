@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::admin::{
@@ -156,8 +155,6 @@ async fn check(
             tracing::warn!(topic = %topic.kafka, has = partitions.len(), configured = spec.partitions,
                 "a topic keeps the number of partitions it was made with");
         }
-        let count = u32::try_from(partitions.len()).unwrap_or_default();
-        topic.partitions.store(count, Ordering::Relaxed);
         let copies = partitions.iter().map(|p| p.replicas().len()).min();
         let in_sync = value(config, "min.insync.replicas").and_then(|v| v.parse::<usize>().ok());
         if let (Some(copies), Some(in_sync)) = (copies, in_sync)
