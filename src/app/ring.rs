@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 
 use super::servers;
-use crate::backend::redis::Shards;
+use crate::backend::redis::{PutError, Shards};
 use crate::cluster::membership;
 use crate::config::{Config, Mode};
 use crate::placement::Plan;
@@ -17,13 +17,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The ring that a cluster has agreed on.
 pub struct OpenRing {
     shards: Shards,
+    /// The first shard that did not answer.
+    away: Option<PutError>,
 }
 
 impl OpenRing {
     /// Connects to the shards that a configuration names.
     ///
     /// # Errors
-    /// When that is no cluster, or its ring cannot be read.
+    /// When that is no cluster, or its ring cannot be read from any shard.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         ensure!(
             config.mode == Mode::Cluster,
@@ -31,12 +33,12 @@ impl OpenRing {
         );
         let specs = servers::shards(&config.redis)?;
         let shards = Shards::new(&specs, &[membership::LIBRARY]).context("redis.shards")?;
-        shards.all_answer().await?;
+        let away = shards.all_answer().await.err();
         ensure!(
             shards.look_for_plan().await?,
             "the shards have not agreed on a ring"
         );
-        Ok(Self { shards })
+        Ok(Self { shards, away })
     }
 
     fn plan(&self) -> Plan {
@@ -66,18 +68,24 @@ impl OpenRing {
             Some(_) => "rooms are moving\n",
             None => "every room is at its place\n",
         });
+        if let Some(away) = &self.away {
+            writeln!(text, "{away}").expect("writing to a string does not fail");
+        }
         text
     }
 
     /// Makes the ring the one that the configuration says.
     ///
     /// # Errors
-    /// When there is nothing to change, another change is not over, or a node does not know a shard.
+    /// When a shard does not answer, there is nothing to change, another change is not over, or a node does not know a shard.
     pub async fn apply(&self, is_cluster: bool) -> anyhow::Result<()> {
         ensure!(
             !is_cluster,
             "the buckets of a Redis Cluster stay what they are: move its slots with redis-cli instead"
         );
+        if let Some(away) = &self.away {
+            bail!("{away}");
+        }
         let plan = self.plan().change(self.shards.configured())?;
         let living = membership::living(&self.shards)
             .await

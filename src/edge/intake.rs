@@ -43,26 +43,10 @@ impl Cap {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return permit;
         }
-        let waiting = Waiting::new();
+        let waiting = metrics::EDGE_ACCEPT_WAITING.raised();
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         drop(waiting);
         permit.expect("the semaphore is never closed")
-    }
-}
-
-/// Shows that a listener waits, until it is dropped.
-struct Waiting;
-
-impl Waiting {
-    fn new() -> Self {
-        metrics::EDGE_ACCEPT_WAITING.up();
-        Self
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        metrics::EDGE_ACCEPT_WAITING.down();
     }
 }
 

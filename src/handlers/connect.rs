@@ -80,6 +80,10 @@ async fn in_turn(
         );
         return Err(problem.retry_after(context.admission.again_after()).into());
     };
+    if socket.has_ended() {
+        // Nobody reads the answer; and its client may be back elsewhere by now, where it must be left alone.
+        return Ok(());
+    }
     enter(context, socket, (auth, asked)).await
 }
 
@@ -111,6 +115,9 @@ async fn enter(
     if let Some(asked) = asked
         && not_resumed.is_none()
     {
+        if socket.has_ended() {
+            return Ok(());
+        }
         let who = (socket, identity.clone());
         let resumed = returns::resume(context, who, &fanout, (asked, &rooms)).await;
         match resumed {

@@ -61,6 +61,8 @@ struct Gate {
     /// Clients that come back to a socket, and those that do not; the oldest first.
     returning: VecDeque<oneshot::Sender<Pass>>,
     new: VecDeque<oneshot::Sender<Pass>>,
+    /// Turns that were given on.
+    turns: u64,
 }
 
 /// The place of a client on its way in, until it is dropped.
@@ -142,7 +144,7 @@ impl Admission {
             Ok(pass) => return Some(pass),
             Err(turn) => turn?,
         };
-        let _waiting = Waiting::new();
+        let _waiting = metrics::ADMISSION_WAITING.raised();
         // Its sender is dropped when somebody goes first for whom there would be no room.
         turn.await.ok()
     }
@@ -151,6 +153,20 @@ impl Admission {
     #[must_use]
     pub fn again_after(&self) -> Duration {
         Duration::from_secs(rand::random_range(AGAIN_AFTER_SECONDS))
+    }
+}
+
+impl Gate {
+    /// Whose turn it is. Those who come back go first; but anybody can say that it does, and the others are not
+    /// to wait for ever.
+    fn next(&mut self) -> Option<oneshot::Sender<Pass>> {
+        self.turns += 1;
+        let is_for_new = self.turns.is_multiple_of(NEW_EVERY);
+        let (first, second) = match is_for_new {
+            true => (&mut self.new, &mut self.returning),
+            false => (&mut self.returning, &mut self.new),
+        };
+        first.pop_front().or_else(|| second.pop_front())
     }
 }
 
@@ -184,8 +200,7 @@ impl Shared {
     fn next(&self, mut pass: Pass) {
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let waiting = gate.returning.pop_front().or_else(|| gate.new.pop_front());
-            let Some(sender) = waiting else {
+            let Some(sender) = gate.next() else {
                 gate.busy -= 1;
                 // It must not come back here when it is dropped.
                 pass.0 = None;
@@ -200,22 +215,8 @@ impl Shared {
     }
 }
 
-/// Counts who waits, until it is dropped.
-struct Waiting;
-
-impl Waiting {
-    fn new() -> Self {
-        metrics::ADMISSION_WAITING.up();
-        Self
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        metrics::ADMISSION_WAITING.down();
-    }
-}
-
+/// Every so many turns one is for somebody new.
+const NEW_EVERY: u64 = 8;
 /// As long as stock clients wait between two tries, and as long as some thousand CONNECTs take.
 const AGAIN_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
 

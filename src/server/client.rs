@@ -416,6 +416,7 @@ impl Client {
     }
 
     fn refuse(&self, namespace: &str, error: &ConnectError) {
+        self.opening.take();
         let data = error.data.as_deref().map(RawValue::get);
         let frame = encode::connect_error(namespace, &error.message, data);
         self.local.hub().send(&self.outbox, frame);

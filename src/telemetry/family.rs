@@ -126,6 +126,13 @@ impl Level {
         self.0.decrement(1.0);
     }
 
+    /// Raises the gauge by one until what it returns is dropped.
+    #[must_use]
+    pub fn raised(&self) -> Raised<'_> {
+        self.up();
+        Raised(self)
+    }
+
     /// Adds, or takes away what is negative.
     pub fn add(&self, change: f64) {
         self.0.increment(change);
@@ -134,6 +141,15 @@ impl Level {
     /// Sets the gauge.
     pub fn set(&self, value: f64) {
         self.0.set(value);
+    }
+}
+
+/// A gauge that is one higher until this is dropped.
+pub struct Raised<'a>(&'a Level);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.down();
     }
 }
 

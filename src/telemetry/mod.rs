@@ -15,6 +15,6 @@ mod page;
 pub mod process;
 
 pub use family::{
-    Count, Counter, Family, Gauge, Histogram, Kind, LabelInfo, Level, Metric, Open, Sampled,
-    Series, Spread, Values,
+    Count, Counter, Family, Gauge, Histogram, Kind, LabelInfo, Level, Metric, Open, Raised,
+    Sampled, Series, Spread, Values,
 };

@@ -32,7 +32,7 @@ use crate::cluster::nodes::NodeInfo;
 use crate::lifecycle::Phase;
 use crate::protocol::engineio::handshake::Refusal;
 use crate::rooms::Link as _;
-use crate::telemetry::metrics;
+use crate::telemetry::{Raised, metrics};
 use crate::types::{CloseReason, SessionId};
 
 /// Where the internal listener takes requests for sessions; the client's query follows.
@@ -260,18 +260,15 @@ impl Drop for Lost<'_> {
 /// A tunnel as the metrics show it, and its place among the open requests.
 struct Tunnel {
     _place: Place,
+    _raised: Raised<'static>,
 }
 
 impl Tunnel {
     fn new(place: Place) -> Self {
-        metrics::INTERNAL_TUNNELS.up();
-        Self { _place: place }
-    }
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        metrics::INTERNAL_TUNNELS.down();
+        Self {
+            _place: place,
+            _raised: metrics::INTERNAL_TUNNELS.raised(),
+        }
     }
 }
 

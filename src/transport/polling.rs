@@ -85,6 +85,12 @@ impl Session {
         }
     }
 
+    /// What the request that opened it was stamped with. The first GET carries the answer to CONNECT: that one sent
+    /// twice has to be known too.
+    pub(super) fn opened_with(&self, stamp: Option<u64>) {
+        self.stamp.set((stamp, false));
+    }
+
     /// Who never changes the stamp means nothing by it.
     fn is_repeated(&self, stamp: u64) -> bool {
         let (last, has_changed) = self.stamp.get();

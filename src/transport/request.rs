@@ -141,6 +141,7 @@ impl Sessions {
     fn open_polling(&self, request: &Request<Incoming>, caller: Caller, opening: Opening) -> Reply {
         let handshake = (handshake(request, caller), opening);
         let session = self.open(Transport::Polling, handshake);
+        session.opened_with(stamp(request.uri().query().unwrap_or_default()));
         text(session.open_packet())
     }
 

@@ -165,9 +165,21 @@ impl Session {
         .await;
     }
 
-    /// Asks the client to go elsewhere.
-    pub(super) fn part(&self, reason: CloseReason) {
-        self.close(reason);
+    /// Asks the client to go elsewhere, after an upgrade that is under way: a stock client whose session ends in the
+    /// middle of one hears nothing on either connection, and comes back only when it has missed a ping.
+    pub(super) async fn part(self: Rc<Self>, reason: CloseReason) {
+        let end = Instant::now() + UPGRADED_WITHIN;
+        while self.probe.borrow().is_some() && !self.is_over() && Instant::now() < end {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        if let Some(sessions) = self.sessions.upgrade() {
+            sessions.end(&self, reason);
+        }
+    }
+
+    /// Whether it can be asked to go elsewhere.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.is_over() && !self.is_parting.get() && self.client.has_joined()
     }
 
     /// The end, from the reaper.
@@ -358,19 +370,11 @@ impl Link for Session {
         let (Some(sessions), Some(me)) = (self.sessions.upgrade(), self.me.upgrade()) else {
             return;
         };
-        if !comes_again(reason) || self.probe.borrow().is_none() {
+        if comes_again(reason) && self.probe.borrow().is_some() {
+            drop(tokio::task::spawn_local(me.part(reason)));
+        } else {
             sessions.end(&me, reason);
-            return;
         }
-        // A stock client whose session ends in the middle of an upgrade hears nothing on either connection, and
-        // comes back only when it has missed a ping.
-        drop(tokio::task::spawn_local(async move {
-            let end = Instant::now() + UPGRADED_WITHIN;
-            while me.probe.borrow().is_some() && !me.is_over() && Instant::now() < end {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-            sessions.end(&me, reason);
-        }));
     }
 
     fn is_writable(&self) -> bool {
@@ -528,15 +532,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_get_that_somebody_on_the_way_repeats_ends_the_session() {
-        for (stamps, is_over) in [
-            (&[Some(1), Some(2), Some(2)][..], true),
-            (&[Some(1), Some(2), Some(1)], false),
+        for (opened, stamps, is_over) in [
+            (None, &[Some(1), Some(2), Some(2)][..], true),
+            (None, &[Some(1), Some(2), Some(1)], false),
+            // The first one carries the answer to CONNECT.
+            (Some(0), &[Some(1), Some(1)], true),
             // Means nothing by it, or has none.
-            (&[Some(1), Some(1), Some(1)], false),
-            (&[None, None], false),
+            (None, &[Some(1), Some(1), Some(1)], false),
+            (Some(1), &[Some(1), Some(1)], false),
+            (None, &[None, None], false),
         ] {
             let sessions = sessions();
             let session = polling(&sessions);
+            session.opened_with(opened);
             with_reaper(&sessions, || {
                 for stamp in stamps {
                     session.send_text("4x");
@@ -557,7 +565,7 @@ mod tests {
         let mut answers = Vec::new();
         with_reaper(&sessions, || {
             (0..40).for_each(|_| session.send_text("4x"));
-            session.part(CloseReason::ServerShuttingDown);
+            session.close(CloseReason::ServerShuttingDown);
         })
         .await;
         with_reaper(&sessions, || {
@@ -586,7 +594,7 @@ mod tests {
             with_reaper(&sessions, || {
                 session.get(reply);
                 session.send_text("4x");
-                session.part(reason);
+                session.close(reason);
             })
             .await;
             let Ok(Answer::Packets(packets)) = answer.try_recv() else {
@@ -604,7 +612,7 @@ mod tests {
         let (reply, mut answer) = oneshot::channel();
         with_reaper(&sessions, || {
             session.get(reply);
-            session.part(CloseReason::Rebalanced);
+            session.close(CloseReason::Rebalanced);
         })
         .await;
         assert!(matches!(answer.try_recv(), Ok(Answer::Packets(words)) if words == "1"));

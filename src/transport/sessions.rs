@@ -155,7 +155,8 @@ impl Sessions {
     /// Asks about this share of the clients to go elsewhere, chosen at random.
     fn shed(&self, share: f64) {
         let all = self.all.borrow();
-        let chosen = all.values().filter(|_| rand::random_bool(share));
+        let settled = all.values().filter(|session| session.is_settled());
+        let chosen = settled.filter(|_| rand::random_bool(share));
         for session in chosen {
             metrics::ADMISSION_SHED.add(1);
             // Ends within the time that acks have, or with the worker.
@@ -333,7 +334,7 @@ impl Sessions {
 /// Ends a session whose client is to come back, to any node. Who waits for an ack gets it first.
 async fn go(session: Rc<Session>, reason: CloseReason) {
     drop(tokio::time::timeout(ACKS_WITHIN, session.answered()).await);
-    session.part(reason);
+    session.part(reason).await;
 }
 
 /// Asks about this share of this worker's clients (0 to 1) to go elsewhere.

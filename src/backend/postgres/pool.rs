@@ -33,22 +33,6 @@ pub(super) struct Pool {
     free: Mutex<Free>,
 }
 
-/// A caller that waits, for the gauge.
-struct Waiting;
-
-impl Waiting {
-    fn begin() -> Self {
-        metrics::POSTGRES_WAITING.up();
-        Self
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        metrics::POSTGRES_WAITING.down();
-    }
-}
-
 #[derive(Default)]
 struct Free {
     /// The one used last is at the back.
@@ -131,7 +115,7 @@ impl Pool {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(fault::crowded(WAITING_MAX));
         };
-        let _waiting = Waiting::begin();
+        let _waiting = metrics::POSTGRES_WAITING.raised();
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         permit.map_err(|_closed| Error::Closed)
     }

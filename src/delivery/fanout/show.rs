@@ -194,8 +194,10 @@ impl Fanout {
         tracing::warn!(%room, sockets = members.len(), "a room's events cannot be completed; its members begin anew");
         metrics::BUS_RELOADS.add(members.len() as u64);
         for member in members {
-            // Nothing more of the room goes out to it, whatever its transport still takes.
+            // Nothing more goes out to it, of this room or of others: what it is shown has to be whole up to the
+            // position that it comes back with.
             self.hub.leave(&member, room.as_str());
+            member.outbox().seal();
             member.outbox().close_link(CloseReason::Interrupted);
         }
     }

@@ -123,7 +123,17 @@ async fn all_again(
     }
     // What changed while the rooms were not heard yet, or is known here a moment later, nobody tells again.
     tokio::time::sleep(HEARD_WITHIN).await;
-    for state in presence::subscribe_users(context, watcher, users).await? {
+    let (socket, session) = watcher;
+    let member = socket.member();
+    let is_watched = |user: &UserId| {
+        let room = rooms
+            .iter()
+            .find(|room| after(room, "presence:").as_deref() == Some(user.as_str()));
+        room.is_some_and(|room| member.is_in(room.as_str()))
+    };
+    let users = users.into_iter().filter(is_watched).collect();
+    let (now, _) = presence::states(context, &session.identity, users).await?;
+    for state in now {
         let is_told =
             |one: &presence::State| one.user_id == state.user_id && one.online == state.online;
         if !told.iter().any(is_told) {
