@@ -1,7 +1,7 @@
 // A TCP link that can be made bad: cut, closed to newcomers, stalled, slow, half open, or losing events.
 
 import { connect, createServer } from "node:net";
-import { isEvent, Sieve } from "./resp.js";
+import { isEvent, isMessage, Sieve } from "./resp.js";
 
 const END = Symbol("the end of a direction");
 
@@ -76,7 +76,7 @@ export class Proxy {
     this.#drop = drop;
   }
 
-  /** What is open now brings no events any more, until it is cut. */
+  /** What is open now brings nothing any more that is published, until it is cut. */
   overflow() {
     for (const pair of this.#pairs) pair.hasOverflown = true;
   }
@@ -127,9 +127,9 @@ export class Proxy {
   }
 
   #isDropped(frame, { hasOverflown }) {
-    if (!isEvent(frame) || !(hasOverflown || this.#drop())) return false;
-    this.dropped += 1;
-    return true;
+    const isLost = hasOverflown ? isMessage(frame) : isEvent(frame) && this.#drop();
+    if (isLost) this.dropped += 1;
+    return isLost;
   }
 
   /** In order also when the delay changes: nothing overtakes what waits. */

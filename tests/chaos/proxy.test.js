@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { afterEach, beforeEach, test } from "node:test";
 import { Proxy } from "./proxy.js";
-import { frameEnd, isEvent, Sieve } from "./resp.js";
+import { frameEnd, isEvent, isMessage, Sieve } from "./resp.js";
 
 const SOON_MS = 300;
 /** Its end, also by an error. */
@@ -160,6 +160,8 @@ test("frames are found whatever the pieces in which they come", () => {
 
 test("only events of rooms are left out", () => {
   assert.deepEqual(FRAMES.filter((frame) => isEvent(Buffer.from(frame))), FRAMES.slice(12, 14));
+  const published = FRAMES.filter((frame) => isMessage(Buffer.from(frame)));
+  assert.ok(published.length > 2 && published.every((frame) => frame.includes("message\r\n")), published.join(""));
   const sieve = new Sieve(isEvent);
   assert.equal(String(sieve.take(Buffer.from(FRAMES.join("")))), FRAMES.toSpliced(12, 2).join(""));
 });

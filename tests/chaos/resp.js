@@ -46,6 +46,12 @@ export function isEvent(frame) {
   return /^[>*]3\r\n\$\d+\r\ns?message\r\n\$\d+\r\n[^\r]*\r\n\$\d+\r\nE\n/.test(text);
 }
 
+/** Whether a frame is anything that was published. */
+export function isMessage(frame) {
+  if (frame[0] !== 0x3e && frame[0] !== 0x2a) return false;
+  return /^[>*]3\r\n\$\d+\r\ns?message\r\n/.test(frame.toString("latin1", 0, 400));
+}
+
 /** Takes bytes and gives them back, without the frames that `isDropped` wants gone. */
 export class Sieve {
   #rest = Buffer.alloc(0);

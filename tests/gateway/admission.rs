@@ -1,6 +1,6 @@
 //! Many who come at once: how many are let in, and what the others are told.
 
-use super::support::client::{Client, POLLING, WEBSOCKET};
+use super::support::client::{Client, POLLING, is_sent_away};
 use super::support::eventually;
 use super::support::node::Node;
 
@@ -17,15 +17,7 @@ async fn a_handshake_beyond_the_places_is_told_to_come_again() {
     for _ in 0..2 {
         assert_eq!(open.get(POLLING, "").await.status, 200);
     }
-    for path in [POLLING, WEBSOCKET] {
-        let answer = match path {
-            POLLING => open.get(path, "").await,
-            _ => open.upgrade(path, "").await,
-        };
-        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
-        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-        assert!((1..=5).contains(&seconds), "{seconds}");
-    }
+    is_sent_away(&mut open, 1..=5).await;
     let counted = node.scrape().await;
     let refused = counted.sum("admission_refused_total{at=\"handshake\"}");
     assert!((refused - 2.0).abs() < 0.1, "{refused}");

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::support::client::{Client, Incoming, POLLING, WEBSOCKET, history};
+use super::support::client::{Client, Incoming, POLLING, WEBSOCKET, history, is_sent_away};
 use super::support::eventually;
 use super::support::node::Node;
 use super::support::wire::{Wire, frame};
@@ -142,15 +142,7 @@ async fn a_draining_node_says_so_and_takes_nobody_in() {
     assert_eq!(ready.status, 404, "{}", ready.text());
     assert_eq!(ready.json()["status"], "draining");
     assert_eq!(node.operations_get("/healthz").await.status, 200);
-    for path in [POLLING, WEBSOCKET] {
-        let answer = match path {
-            POLLING => open.get(path, "").await,
-            _ => open.upgrade(path, "").await,
-        };
-        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
-        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-        assert!((1..=10).contains(&seconds), "{seconds}");
-    }
+    is_sent_away(&mut open, 1..=10).await;
     for mut client in clients {
         while client.next().await.is_some() {}
         assert_eq!(client.close_code, Some(RESTART));

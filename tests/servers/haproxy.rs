@@ -57,7 +57,7 @@ fn settings(port: u16, nodes: &[Backend]) -> String {
         "global\n  maxconn 9000\n\
          defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 1h\n  timeout check 2s\n\
          \x20 option redispatch 1\n  retries 3\n  retry-on conn-failure empty-response\n\
-         frontend clients\n  bind 127.0.0.1:{port}\n  default_backend nodes\n\
+         frontend clients\n  bind 127.0.0.1:{port}\n  http-request disable-l7-retry unless METH_GET\n  default_backend nodes\n\
          backend nodes\n  balance roundrobin\n  option forwardfor\n  option httpchk GET /readyz\n"
     );
     for (n, node) in nodes.iter().enumerate() {

@@ -39,25 +39,32 @@ async function join(traveller, room) {
   }
 }
 
-/** What went over a client's connections lately, to be shown when something is wrong with it. */
+/** What went over a client's connections around its first loss, to be shown when something is wrong with it. */
 function traced(traveller) {
   const trace = [];
-  const note = (way) => ({ type, data }) => {
-    trace.push(`${Date.now() % 1e6} ${way} ${type} ${typeof data === "string" ? data.slice(0, 160) : ""}`);
-    if (trace.length > TRACE) trace.shift();
+  let isLost = false;
+  const add = (line) => {
+    if (isLost && trace.length > 8 * TRACE) return;
+    trace.push(`${Date.now() % 1e6} ${line}`);
+    if (!isLost && trace.length > TRACE) trace.shift();
   };
+  const note = (way) => ({ type, data }) => add(`${way} ${type} ${typeof data === "string" ? data.slice(0, 160) : ""}`);
   const watch = () => {
     const { engine } = traveller.socket.io;
-    trace.push(`${Date.now() % 1e6} opened ${engine.id}`);
+    add(`opened ${engine.id}`);
     engine.on("packet", note("<"));
     engine.on("packetCreate", note(">"));
-    engine.on("close", (reason) => trace.push(`${Date.now() % 1e6} closed ${engine.id} ${reason}`));
+    engine.on("close", (reason, why) => {
+      isLost = true;
+      add(`closed ${engine.id} ${reason} ${why?.context?.status ?? ""} ${why?.context?.responseText ?? ""}`);
+    });
   };
+  watch();
   traveller.socket.io.on("open", watch);
   traveller.trace = trace;
 }
 
-const TRACE = 400;
+const TRACE = 50;
 const travellers = [];
 for (let n = 0; n < CLIENTS; n += 1) {
   const traveller = await Traveller.start(unique("bo"), { transports: transports[n % 3] });

@@ -33,7 +33,9 @@ test("all of a crowd get in, on both transports", async () => {
   const errors = [];
   for (const socket of sockets) socket.on("connect_error", (error) => errors.push(error.message));
   await node.until("all are in", () => sockets.every(({ connected }) => connected));
-  assert.ok(await node.metric("vestibule_admission_refused_total") > 0, "nobody was told to come again");
+  for (const at of ["handshake", "connect"]) {
+    assert.ok(await node.metric("vestibule_admission_refused_total", `at="${at}"`) > 0, `${at}: nobody was told to come again`);
+  }
   assert.equal(await node.metric("vestibule_admission_opening"), 0);
   assert.equal(await node.metric("vestibule_admission_connects_waiting"), 0);
   // Those who came back to sockets were let in as such.

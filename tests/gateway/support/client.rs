@@ -1,6 +1,7 @@
 //! A user on a WebSocket, speaking Socket.IO.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,19 @@ use super::wire::{CLOSE, TEXT, Wire};
 pub(crate) const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 /// Where polling begins.
 pub(crate) const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+
+/// A handshake of either transport is refused for a while, as long as `seconds` says.
+pub(crate) async fn is_sent_away(wire: &mut Wire, seconds: RangeInclusive<u64>) {
+    for path in [POLLING, WEBSOCKET] {
+        let answer = match path {
+            POLLING => wire.get(path, "").await,
+            _ => wire.upgrade(path, "").await,
+        };
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+        let again: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!(seconds.contains(&again), "{again}");
+    }
+}
 
 /// A connected socket on the main namespace.
 pub(crate) struct Client {
