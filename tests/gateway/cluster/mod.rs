@@ -27,7 +27,8 @@ fn start(folder: &TempDir) -> Cluster {
         .with("auth.secret", SECRET)
         .with("limits.enabled", "false")
         .with("presence.grace", "1s")
-        .with("admission.shed_after", "20s")
+        // Peers that do not come back must not be sent away.
+        .with("admission.shed", "false")
         // Without a URL they are heard on the first shard.
         .with("cluster.emitter.enabled", "true");
     Cluster::start(folder.path(), plan)
@@ -79,9 +80,39 @@ async fn three_nodes_are_one_server() {
         tokio::task::block_in_place(|| cluster.nodes[2].kill());
     };
     tokio::join!(passes(&mut killed), kill);
+    println!("a node is killed and a shard restarted under load");
+    let load = Load {
+        senders: 40,
+        rooms: 10,
+        seconds: 15,
+        rate: 60,
+        kills: 1,
+    };
+    let faults = [(4, Fault::RestartShard(1)), (8, Fault::KillNode(1))];
+    tokio::task::block_in_place(|| {
+        cluster.nodes[2].launch();
+        cluster.nodes[2].wait();
+        check::run(&mut cluster, &load, &faults);
+        check::is_drained(&cluster, Duration::from_secs(30));
+    });
+    newcomers_get_their_share(&mut cluster, &folder).await;
+}
+
+/// Clients are sent away from two nodes when a third joins.
+async fn newcomers_get_their_share(cluster: &mut Cluster, folder: &TempDir) {
     println!("clients are sent to a node that joins");
+    tokio::task::block_in_place(|| {
+        cluster.nodes[2].kill();
+        for node in &mut cluster.nodes[..2] {
+            node.set("admission.shed", "true");
+            node.set("admission.shed_after", "2s");
+            node.end();
+            node.launch();
+            node.wait();
+        }
+    });
     let mark = folder.path().join("ready");
-    let mut shed = program("node", &cluster);
+    let mut shed = program("node", cluster);
     shed.arg("recovery/shed.mjs").env("VESTIBULE_READY", &mark);
     let join = async {
         while !mark.exists() {
@@ -97,19 +128,6 @@ async fn three_nodes_are_one_server() {
         // Only the clients can say that all went well.
         () = async { join.await; std::future::pending().await } => {}
     }
-    println!("a node is killed and a shard restarted under load");
-    let load = Load {
-        senders: 40,
-        rooms: 10,
-        seconds: 15,
-        rate: 60,
-        kills: 1,
-    };
-    let faults = [(4, Fault::RestartShard(1)), (8, Fault::KillNode(1))];
-    tokio::task::block_in_place(|| {
-        check::run(&mut cluster, &load, &faults);
-        check::is_drained(&cluster, Duration::from_secs(30));
-    });
 }
 
 /// A shard is added while clients go on.
