@@ -29,7 +29,7 @@ pub(super) struct Opened {
 impl Opened {
     /// Binds `edge.internal` and reads the cluster's secret.
     pub(super) fn open(config: &Config, node: &NodeId) -> Result<Self, Error> {
-        let listener = listener::bind(config.edge.internal)?;
+        let listener = listener::bind(config.edge.internal)?.listen()?;
         let secret = secret(config).map_err(Error::Build)?;
         let options = Options {
             requests_max: config.cluster.requests_max,

@@ -55,7 +55,7 @@ impl Library {
     /// # Errors
     /// When the address cannot be had or an origin or network is no such thing.
     pub fn with(server: Server, address: SocketAddr, config: Config) -> anyhow::Result<Self> {
-        let listener = listener::bind(address)?;
+        let listener = listener::bind(address)?.listen()?;
         let deadlines = Deadlines {
             unready: Duration::ZERO,
             closed: Duration::from_secs(1),

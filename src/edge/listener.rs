@@ -71,18 +71,25 @@ pub enum Error {
     Gone(#[from] Gone),
 }
 
-/// A bound socket; the kernel queues connections from now on.
+/// An address that is ours. Who connects is refused at once, so that a balancer asks somebody else: what the kernel
+/// queues for a node that is still starting would wait, and probes with it.
+pub struct Bound {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+/// A listening socket; the kernel queues connections from now on.
 pub struct Listener {
     socket: StdListener,
     address: SocketAddr,
 }
 
-/// Binds an address; port 0 takes a free one.
+/// Takes an address; port 0 takes a free one.
 ///
 /// # Errors
 /// When the address cannot be had.
-pub fn bind(address: SocketAddr) -> Result<Listener, BindError> {
-    let bound = || -> io::Result<Listener> {
+pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
+    let bound = || -> io::Result<Bound> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM,
@@ -94,13 +101,34 @@ pub fn bind(address: SocketAddr) -> Result<Listener, BindError> {
             socket.set_only_v6(false)?;
         }
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        let socket = StdListener::from(socket);
-        let address = socket.local_addr()?;
-        Ok(Listener { socket, address })
+        let address = socket.local_addr()?.as_socket().unwrap_or(address);
+        Ok(Bound { socket, address })
     };
     bound().map_err(|source| BindError { address, source })
+}
+
+impl Bound {
+    /// Where it is, with the port that was taken.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets clients connect.
+    ///
+    /// # Errors
+    /// When another process listens there by now.
+    pub fn listen(self) -> Result<Listener, BindError> {
+        let Self { socket, address } = self;
+        match socket.listen(BACKLOG) {
+            Ok(()) => Ok(Listener {
+                socket: socket.into(),
+                address,
+            }),
+            Err(source) => Err(BindError { address, source }),
+        }
+    }
 }
 
 impl Listener {
@@ -252,7 +280,17 @@ mod tests {
     use crate::lifecycle::{Deadlines, TaskKind, Tasks, drain};
 
     fn loopback() -> Listener {
-        bind("127.0.0.1:0".parse().unwrap()).unwrap()
+        let bound = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        bound.listen().unwrap()
+    }
+
+    #[test]
+    fn who_comes_before_it_listens_is_refused() {
+        let bound = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refused = StdStream::connect(bound.address()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let listener = bound.listen().unwrap();
+        assert!(StdStream::connect(listener.address()).is_ok());
     }
 
     #[test]

@@ -200,16 +200,16 @@ function judgeConnections({ members, excuses, sentAway = 0 }, { plan, violations
       const mine = losses.filter((loss) => !excuses.some((excuse) => covers(excuse, name, loss)));
       unexcused.push(...mine.map((loss) => ({ name, ...loss })));
     } else if (losses.length > plan.kills) {
-      violations.add("disconnected", `${name}: ${losses.map(({ reason }) => reason).join(", ")}`);
+      violations.add("disconnected", `${name}: ${losses.map(lossText).join(", ")}`);
     }
     for (const ms of backs) if (ms > plan.backMs) violations.add("late", `${name} was back after ${ms} ms`);
   }
   // What a lost epoch took with it cannot always be brought back; then a room's members begin anew.
   if (unexcused.length <= (plan.isLossy ? sentAway : 0)) return;
-  for (const { name, reason, at, node } of unexcused) {
-    violations.add("disconnected", `${name} at ${at} from ${node}: ${reason}`);
-  }
+  for (const { name, ...loss } of unexcused) violations.add("disconnected", `${name} ${lossText(loss)}`);
 }
+
+const lossText = ({ reason, why, at, node }) => `at ${at} from ${node}: ${reason}${why ? ` (${why})` : ""}`;
 
 function covers({ from, to, node, member, isCarried }, name, loss) {
   if (node !== undefined && node !== loss.node) return false;

@@ -71,7 +71,7 @@ export class Member {
       reconnectionDelayMax: 2_000,
     });
     const { socket } = this;
-    socket.on("disconnect", (reason) => this.#lost(reason));
+    socket.on("disconnect", (reason, details) => this.#lost(reason, details));
     socket.on("connect_error", () => this.#notLetIn(socket));
     socket.on("message:new", (message) => this.#heard(message));
     socket.on("degraded", ({ what, until }) => {
@@ -99,10 +99,12 @@ export class Member {
     this.wrongs.push(`${this.name}: ${what}${this.socket.recovered ? " (its session was recovered)" : ""}`);
   }
 
-  #lost(reason) {
+  #lost(reason, details) {
     if (this.isClosed) return;
     const { node, connectedAt: since } = this;
-    this.losses.push({ reason, at: Date.now(), since, node, isCarried: this.isCarried });
+    const answer = details?.context?.responseText;
+    const why = answer ? `${details.context.status} ${answer}` : details?.description?.message;
+    this.losses.push({ reason, why, at: Date.now(), since, node, isCarried: this.isCarried });
     this.lostAt ??= Date.now();
     for (const place of this.places.values()) place.isIn = false;
     // The stock client takes the end of its namespace for a wish.
