@@ -186,6 +186,8 @@ BOARDS = {
         ("", [
             Panel("Append to publication", "Every durable event: the log, the pump and the shard's script.", "s", ("sum by (le) (increase(vestibule_delivery_seconds_bucket{S}[R]))", "{{le}}"), kind="heatmap", width=12),
             Panel("Append", "Until the log has it, which is the sender's acknowledgement.", "s", ("sum by (le) (increase(vestibule_eventlog_append_seconds_bucket{S}[R]))", "{{le}}"), kind="heatmap", width=12),
+            Panel("Canaries, p99", "Events that nodes send themselves: through the log, a shard and the bus, and back. Also when nobody sends anything.", "s", (p(0.99, "vestibule_canary_delivery_seconds", "shard"), "{{shard}}")),
+            Panel("Canaries, by outcome", "`delivered` is all there should be. `unheard`: in its place, but not brought by the bus, which members repair; `lost` and `doubled` are alarms.", "ops", (rate("vestibule_canary_probes_total", "outcome"), "{{outcome}}"), stack=True),
             Panel("Stages, p99", "Append to the log; append to publication, which contains it.", "s", (p(0.99, "vestibule_eventlog_append_seconds"), "append"), (p(0.99, "vestibule_delivery_seconds"), "append to publication")),
             Panel("By node, p99", "A node that is slower than the others has too little CPU, or a bad way to a shard.", "s", (p(0.99, "vestibule_delivery_seconds", "instance"), "{{instance}}")),
             Panel("Applied, by outcome", "`applied` is what is new; `duplicate` after a restart or rebalance is harmless; `gap`, `stale` and `moved` pass.", "ops", (rate("vestibule_delivery_applied_total", "outcome"), "{{outcome}}"), stack=True),

@@ -16,6 +16,7 @@ use crate::cluster::presence::Presence;
 use crate::cluster::recovery::Recovery;
 use crate::config::{self, Config, Mode};
 use crate::delivery::archive::{self as archiving, Archiver};
+use crate::delivery::canary;
 use crate::delivery::crowd::Crowds;
 use crate::delivery::degraded;
 use crate::delivery::effects::{self, Effects};
@@ -79,6 +80,8 @@ pub struct Backends {
     pub is_presence_for_all: bool,
     pub(super) storage: Storage,
     pub(super) archiving: archiving::Options,
+    /// Between two canaries, if any are sent.
+    pub(super) canary_every: Option<Duration>,
 }
 
 /// Tells how many connections are open.
@@ -174,6 +177,7 @@ impl Backends {
             is_presence_for_all: config.presence.broadcast == config::Audience::All,
             storage: Storage::File(database, config.eventlog.retention.get()),
             archiving: archiving(config),
+            canary_every: canary_every(config),
         })
     }
 
@@ -222,6 +226,18 @@ impl Backends {
             TaskKind::Presence,
             guarded(drain.clone(), |stop| announcer.run(stop)),
         );
+        if let Some(every) = self.canary_every {
+            let parts = canary::Parts {
+                publisher: self.publisher.clone(),
+                vocabulary: self.vocabulary.clone(),
+                timeline: self.timeline.clone(),
+                bus: self.bus.clone(),
+                every,
+            };
+            let stop = drain.clone();
+            let run = parts.run(async move { stop.reached(Phase::Unready).await });
+            tasks.spawn(TaskKind::Canary, run);
+        }
         tasks.spawn(TaskKind::Sweeper, self.directory.clone().keep_warm());
         tasks.spawn(TaskKind::Caches, self.directory.clone().keep_shared());
         tasks.spawn(TaskKind::Sweeper, sweep(self.limits.clone()));
@@ -391,6 +407,17 @@ fn recovery(section: &config::Recovery) -> Recovery {
         true => Recovery::memory(section.window.get(), section.sessions_max),
         false => Recovery::Off,
     }
+}
+
+/// Between two canaries, if any are sent.
+pub(super) fn canary_every(config: &Config) -> Option<Duration> {
+    let section = &config.telemetry;
+    let is_on = match section.canary {
+        config::Canaries::Off => false,
+        config::Canaries::Cluster => config.mode == Mode::Cluster,
+        config::Canaries::Always => true,
+    };
+    is_on.then(|| section.canary_every.get())
 }
 
 fn limits(config: &Config) -> Limits {

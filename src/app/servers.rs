@@ -113,6 +113,7 @@ impl Backends {
             crowds,
             node,
             publisher,
+            canary_every: backends::canary_every(config),
             history,
             vocabulary,
             authenticator,

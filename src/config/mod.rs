@@ -43,7 +43,7 @@ pub use sections::presence::{Audience, Presence};
 pub use sections::recovery::Recovery;
 pub use sections::redis::{Redis, ShardSpec};
 pub use sections::rooms::Rooms;
-pub use sections::telemetry::{LogFormat, Telemetry};
+pub use sections::telemetry::{Canaries, LogFormat, Telemetry};
 pub use sections::timeline::Timeline;
 pub use sections::transport::{Transport, TransportKind};
 

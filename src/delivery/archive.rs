@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::backoff::Backoff;
 use super::bury::bury;
+use super::canary;
 use super::route::Fault;
 use super::{TIMELINE_TOPIC, meter};
 use crate::archive::{Archive, Row};
@@ -234,6 +235,7 @@ fn read(records: &[Record]) -> (Vec<Row>, Vec<(&Record, Fault)>) {
     let mut faults = Vec::new();
     for record in records {
         match row(record) {
+            Ok(row) if &*row.kind == canary::KIND => {}
             Ok(row) => rows.push(row),
             Err(message) => {
                 faults.push((

@@ -10,6 +10,7 @@
 //! catchup: timeline and archive -> what a client that comes back has missed
 //! fanout:  bus -> the outboxes of one worker
 //! history: timeline and archive as one
+//! canary:  an event of the node's own through all of it -> how long that took
 //! degraded: what does not work -> the sockets of this node
 //! takeover: the pump, of partitions whose node is dead, until the group has noticed
 //! raise:   topic `timeline` -> a shard whose server is another process than before
@@ -21,6 +22,7 @@
 //! be applied is put aside, as a dead letter, and only when that is durable does its partition go on.
 
 pub mod archive;
+pub mod canary;
 pub mod catchup;
 pub mod crowd;
 pub mod degraded;

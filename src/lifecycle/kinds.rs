@@ -96,6 +96,8 @@ kinds! {
     KeyRefresh = "key_refresh", Abort, Log;
     /// Reads the catalogue again when told to.
     CatalogueWatch = "catalogue_watch", Abort, Log;
+    /// Sends canaries.
+    Canary = "canary", Abort, Log;
     /// Whatever a test or an example spawns.
     Other = "other", Abort, Log;
 }

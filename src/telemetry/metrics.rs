@@ -6,7 +6,7 @@
 //! `metrics::CONNECTIONS_CLOSED.of(reason).add(1)`.
 
 use super::family::{Count, Counter, Gauge, Histogram, Kind, LabelInfo, Level, Open, Sampled};
-use super::family::{Series, Values};
+use super::family::{Series, Spread, Values};
 use super::labels::{
     AppendLane, Applied, Attempt, AuthFailure, Emitted, EngineIoError, Hop, Interruption,
     LoginOutcome, Method, NotAdmitted, Packet, Refused, Resumed, Route,
@@ -53,6 +53,14 @@ const LEVEL: LabelInfo = LabelInfo {
 const DEPENDENCY: LabelInfo = LabelInfo {
     name: "dependency",
     values: Values::Configured("`log`, `archive`, or `rooms/` and a shard's name"),
+};
+const SHARD: LabelInfo = LabelInfo {
+    name: "shard",
+    values: Values::Configured("a shard's name"),
+};
+const OUTCOME: LabelInfo = LabelInfo {
+    name: "outcome",
+    values: Values::Fixed(&["delivered", "unheard", "lost", "doubled", "refused"]),
 };
 const TASK: LabelInfo = LabelInfo {
     name: "task",
@@ -247,6 +255,14 @@ table! {
     EVENTLOG_LAG: Open<3, Level> =
         "vestibule_eventlog_consumer_lag", "records", &[GROUP, TOPIC, PARTITION];
 
+    /// From the sending of a canary to its return through log, shard and bus, by shard.
+    CANARY_DELIVERY: Open<1, Spread> =
+        "vestibule_canary_delivery_seconds", "seconds", &[SHARD];
+    /// Canaries by shard and what became of them. `unheard`: in its place, but not brought by the bus, which members
+    /// have repaired; `lost`: acknowledged, and without a place.
+    CANARY_PROBES: Open<2, Count> =
+        "vestibule_canary_probes_total", "events", &[SHARD, OUTCOME];
+
     /// Durable events applied to their room's timeline, by outcome.
     DELIVERY_APPLIED: Counter<Applied> = "vestibule_delivery_applied_total", "events";
     /// Calls to a store that are made again because they failed.
@@ -325,6 +341,7 @@ pub fn describe_all() {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::super::expose;
     use super::*;
@@ -373,6 +390,8 @@ mod tests {
         CACHE_HITS.of(["users", "l1"]).add(1);
         CACHE_MISSES.of(["users", "l1"]).add(1);
         CACHE_STALE.of(["users", "l1"]).add(1);
+        CANARY_DELIVERY.of(["shard-0"]).record(Duration::ZERO);
+        CANARY_PROBES.of(["shard-0", "lost"]).add(0);
         TASKS_PANICKED.of(["handler"]).add(0);
         DEPENDENCY_UP.of(["log"]).set(1.0);
         DEPENDENCY_DEGRADED.of(["log"]).add(0);

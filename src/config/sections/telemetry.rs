@@ -1,6 +1,7 @@
 //! `[telemetry]`: what the node says about itself.
 
 use crate::config::section::{choice, section};
+use crate::types::Span;
 
 choice! {
     /// The form of the log.
@@ -12,6 +13,18 @@ choice! {
     }
 }
 
+choice! {
+    /// Where nodes send canaries.
+    Canaries {
+        /// Nowhere.
+        Off = "off",
+        /// Where there are servers between a sender and a member.
+        Cluster = "cluster",
+        /// In embedded mode too.
+        Always = "always",
+    }
+}
+
 section! {
     /// What the node says about itself.
     Telemetry = "telemetry" {
@@ -20,5 +33,10 @@ section! {
         /// The level, "error", "warn", "info", "debug" or "trace"; by part too, like
         /// "info,vestibule::auth=debug". From "debug" on there are lines per event.
         log_level: String = "info".to_owned();
+        /// Whether the node sends events of its own to a room on every shard and counts what arrives and
+        /// after how long: "cluster" (in that mode), "always" or "off". They are not archived.
+        canary: Canaries = Canaries::Cluster;
+        /// Between two of them to one shard.
+        canary_every: Span = Span::from_secs(5), in Span::from_millis(100) => Span::from_secs(3_600);
     }
 }

@@ -79,6 +79,7 @@ const TYPES: &[(&str, &[&str])] = &[
             "MEMBER_ADDED",
             "MEMBER_REMOVED",
             "MEMBER_CHANGED",
+            "CANARY",
         ],
     ),
 ];
@@ -141,6 +142,7 @@ fn client_and_server_events_are_those_that_clients_know() {
         "typing:stop",
         "user:offline",
         "user:online",
+        "vestibule:canary",
     ];
     assert_eq!(servers, BTreeSet::from(known));
 }

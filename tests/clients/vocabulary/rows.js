@@ -453,3 +453,15 @@ rows.COURSE_ENROLLED = async (stage) => {
   const { presence } = await ada.restOk("GET", `/api/presence?users=${bo.id}`);
   assert.deepEqual(presence.map((one) => [one.userId, one.online]), [[bo.id, true]]);
 };
+
+// What nodes send themselves
+
+rows.CANARY = async (stage) => {
+  const since = Date.now();
+  await logged(stage, "CANARY", "system-events", ({ timestamp }) => Date.parse(timestamp) >= since);
+  // Only a node of its own can be asked what it counted.
+  if (!stage.node.metric) return;
+  const counted = (outcome) => stage.node.metric("vestibule_canary_probes_total", `outcome="${outcome}"`);
+  await stage.eventually("it comes back", async () => await counted("delivered") > 1);
+  for (const outcome of ["unheard", "lost", "doubled", "refused"]) assert.equal(await counted(outcome), 0, outcome);
+};

@@ -8,7 +8,9 @@ import { rows } from "./rows.js";
 import { Stage } from "./stage.js";
 import { words } from "./words.js";
 
-const SETTINGS = { "limits.enabled": false, "presence.grace": "200ms" };
+const SETTINGS = {
+  "limits.enabled": false, "presence.grace": "200ms", "telemetry.canary": "always", "telemetry.canary_every": "200ms",
+};
 /** For what is expected not to happen. */
 const SHORT_MS = 1500;
 

@@ -126,6 +126,10 @@ def test_a_partition_is_stuck(monitoring, drill_cluster, people):
     drill(monitoring, "VestibulePartitionStuck", stopped(drill_cluster.shards[1]), group="pump")
 
 
+def test_no_canary_arrives(monitoring, drill_cluster, people):
+    drill(monitoring, "VestibuleCanaryNotArriving", stopped(drill_cluster.shards[1]), shard="shard-1")
+
+
 def test_a_node_stands_still(monitoring, drill_cluster, people):
     drill(monitoring, "VestibuleNodeDown", stopped(drill_cluster.nodes[2].operations))
 
