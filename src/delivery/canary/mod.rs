@@ -222,7 +222,7 @@ impl Canary {
                 tracing::warn!(shard = self.name(shard), id = %entry.id, "a canary was heard twice");
                 self.count(shard, DOUBLED, 1);
             }
-            Heard::Foreign => {}
+            Heard::Other => {}
         }
     }
 

@@ -28,7 +28,16 @@ pub(super) struct Probes {
     /// In the order in which they were sent.
     open: VecDeque<Probe>,
     /// Those that came, or were given up, lately.
-    over: VecDeque<(EventId, u64)>,
+    over: VecDeque<Over>,
+}
+
+/// A probe that is looked at no more.
+#[derive(Debug)]
+struct Over {
+    id: EventId,
+    number: u64,
+    /// What was given up may still come, once.
+    was_heard: bool,
 }
 
 /// What an event in a canary's room is.
@@ -38,8 +47,8 @@ pub(super) enum Heard {
     First(ShardId, Duration),
     /// A probe that had come already.
     Again,
-    /// Another node's.
-    Foreign,
+    /// Another node's, or one that was given up.
+    Other,
 }
 
 /// What became of a probe that was not heard.
@@ -84,12 +93,15 @@ impl Probes {
 
     /// An event has come.
     pub(super) fn heard(&mut self, id: &EventId, now: Instant) -> Heard {
-        if let Some(probe) = self.close(id) {
-            return Heard::First(probe.shard, now.duration_since(probe.sent));
-        }
-        match self.over.iter().any(|(over, _)| over == id) {
-            true => Heard::Again,
-            false => Heard::Foreign,
+        let first = self.close(id);
+        let Some(over) = self.over.iter_mut().find(|over| over.id == *id) else {
+            return Heard::Other;
+        };
+        let was_heard = std::mem::replace(&mut over.was_heard, true);
+        match first {
+            Some(probe) => Heard::First(probe.shard, now.duration_since(probe.sent)),
+            None if was_heard => Heard::Again,
+            None => Heard::Other,
         }
     }
 
@@ -100,7 +112,11 @@ impl Probes {
         if self.over.len() == OVER_MAX {
             self.over.pop_front();
         }
-        self.over.push_back((probe.id.clone(), probe.number));
+        self.over.push_back(Over {
+            id: probe.id.clone(),
+            number: probe.number,
+            was_heard: false,
+        });
         Some(probe)
     }
 
@@ -125,7 +141,7 @@ impl Probes {
             return Verdict::Unheard;
         }
         let open = self.open.iter().map(|open| (&open.id, open.number));
-        let over = self.over.iter().map(|(id, number)| (id, *number));
+        let over = self.over.iter().map(|over| (&over.id, over.number));
         let mut later = open
             .chain(over)
             .filter(|(_, number)| *number > probe.number);
@@ -171,10 +187,11 @@ mod tests {
             Heard::First(SHARD, took)
         );
         assert_eq!(probes.heard(&id("a"), now), Heard::Again);
-        assert_eq!(probes.heard(&id("x"), now), Heard::Foreign);
+        assert_eq!(probes.heard(&id("x"), now), Heard::Other);
         assert_eq!(probes.answered(&id("a"), true), None);
         // Refused, and in the log all the same.
         assert_eq!(probes.answered(&id("b"), false), Some(SHARD));
+        assert_eq!(probes.heard(&id("b"), now), Heard::Other);
         assert_eq!(probes.heard(&id("b"), now), Heard::Again);
     }
 
