@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
+import { connect, createServer, Socket } from "node:net";
 import { afterEach, beforeEach, test } from "node:test";
 import { Proxy } from "./proxy.js";
 import { frameEnd, isEvent, isMessage, Sieve } from "./resp.js";
@@ -164,4 +164,20 @@ test("only events of rooms are left out", () => {
   assert.ok(published.length > 2 && published.every((frame) => frame.includes("message\r\n")), published.join(""));
   const sieve = new Sieve(isEvent);
   assert.equal(String(sieve.take(Buffer.from(FRAMES.join("")))), FRAMES.toSpliced(12, 2).join(""));
+});
+
+test("a cut ends a connection that is just being ended", async (t) => {
+  const one = await client();
+  one.say("hello");
+  await hears(one, "hello");
+  const end = Socket.prototype.end;
+  // Between the moment in which the link passes the end on and the one in which it has left.
+  t.mock.method(Socket.prototype, "end", function endAndCut(...args) {
+    if (this !== served[0]) process.nextTick(() => process.nextTick(() => proxy.cut()));
+    return end.apply(this, args);
+  });
+  served[0].end();
+  await closed(one.socket);
+  for (let n = 0; n < 200 && proxy.open > 0; n += 1) await pause(10);
+  assert.equal(proxy.open, 0);
 });
