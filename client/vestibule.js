@@ -86,6 +86,8 @@ export class Vestibule {
     this.#own("disconnect", (reason) => this.#lost(reason));
     this.#own("connect_error", (error) => this.#notLetIn(error));
     this.#own("degraded", (what) => this.#heardDegraded(what));
+    this.#onOpen = () => this.#watch(socket.io.engine);
+    socket.io.on("open", this.#onOpen);
     this.#onAny = (event, data) => this.#heard(event, data);
     socket.onAny(this.#onAny);
     if (socket.connected) this.#connected();
@@ -93,7 +95,10 @@ export class Vestibule {
   }
 
   #onAny;
+  #onOpen;
   #owned = [];
+  /** Why the socket is being disconnected here. */
+  #why;
 
   /** Listens to `event`, `reload`, `joined`, `connected`, `lost`, `recovered`, `refused`, `degraded`, `delayed`. */
   on(name, listener) {
@@ -191,6 +196,7 @@ export class Vestibule {
     for (const name of [...this.#timers.keys()]) this.#cancel(name);
     for (const [event, listener] of this.#owned) this.socket.off(event, listener);
     this.socket.offAny(this.#onAny);
+    this.socket.io.off("open", this.#onOpen);
     this.socket.disconnect();
     for (const { reject } of this.#sends.splice(0)) reject(new Refusal({ message: "closed" }));
     this.#tell("closed");
@@ -221,8 +227,25 @@ export class Vestibule {
       room.isIn = false;
       room.held = [];
     }
-    this.#tell("lost", reason);
+    this.#tell("lost", this.#why ?? reason);
     if (reason !== "io client disconnect") this.#connectLater();
+  }
+
+  /**
+   * When the WebSocket breaks after it was found to work and before it is used, the stock client polls no more and
+   * sends nothing: it waits until pings have not come for long enough. There is nothing to wait for.
+   */
+  #watch(engine) {
+    let isUpgrading = false;
+    engine.on("upgrading", () => { isUpgrading = true; });
+    engine.on("upgrade", () => { isUpgrading = false; });
+    engine.on("upgradeError", () => {
+      if (!isUpgrading || engine !== this.socket.io.engine || engine.readyState !== "open") return;
+      this.#why = "upgrade error";
+      this.socket.disconnect();
+      this.#why = undefined;
+      this.#connectLater();
+    });
   }
 
   #notLetIn(error) {

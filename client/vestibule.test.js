@@ -14,7 +14,7 @@ class Socket extends EventEmitter {
   connects = 0;
   asked = [];
   told = [];
-  io = { reconnection: (value) => { this.reconnection = value; } };
+  io = Object.assign(new EventEmitter(), { reconnection: (value) => { this.reconnection = value; } });
   #any = new Set();
 
   connect() {
@@ -97,6 +97,27 @@ test("the manager's own reconnecting is off", () => {
   assert.equal(socket.reconnection, false);
   assert.equal(socket.connects, 1);
 });
+
+for (const isIn of [true, false]) {
+  test(`a WebSocket that breaks between probe and upgrade is a lost connection (${isIn ? "after" : "before"} CONNECT)`, async () => {
+    const engine = Object.assign(new EventEmitter(), { readyState: "open" });
+    socket.io.engine = engine;
+    socket.io.emit("open");
+    if (isIn) socket.come();
+    engine.emit("upgradeError", new Error("no probe"));
+    mock.timers.tick(60_000);
+    assert.deepEqual([heard("lost"), socket.connects], [[], 1], "it polls on");
+    engine.emit("upgrading");
+    engine.emit("upgradeError", new Error("transport closed"));
+    mock.timers.tick(60_000);
+    assert.deepEqual([heard("lost"), socket.connects], [isIn ? ["upgrade error"] : [], 2]);
+    // What an engine says that is not in use any more is of no concern.
+    socket.io.engine = undefined;
+    engine.emit("upgradeError", new Error("socket closed"));
+    mock.timers.tick(60_000);
+    assert.equal(socket.connects, 2);
+  });
+}
 
 test("pauses double up to a bound and begin anew only after a stable connection", async () => {
   const pauses = [];
