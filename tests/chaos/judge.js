@@ -6,7 +6,7 @@
 // there is more to hold it against: `archives: {room: [{epoch, seq, id}]}`, `presence: [{watcher, user, online,
 // expected}]`, `excuses: [{from, to, node?, member?, isCarried?}]` for lost connections (one that names nobody is for all), `sentAway` (how many
 // connections the nodes say they closed because a room could not be completed), `ended` (nodes that ended by
-// themselves), `panics`.
+// themselves), `panics`, `canaries: {delivered, lost, doubled}` (what the nodes count of their own events).
 //
 // A plan: `isLossy` (a server may have lost what it had confirmed: rooms may be told to reload, and places may be
 // of a later epoch), `backMs`, and without excuses `kills`, how often each may lose its connection.
@@ -48,6 +48,10 @@ export function judge(record, plan) {
   judgePresence(record, violations);
   for (const name of record.ended ?? []) violations.add("ended", `node ${name} ended by itself`);
   for (const line of record.panics ?? []) violations.add("panicked", line);
+  for (const what of ["lost", "doubled"]) {
+    const count = record.canaries?.[what] ?? 0;
+    if (count > 0) violations.add("canary", `the nodes say that ${count} of their own events were ${what}`);
+  }
   const sends = members.flatMap((one) => one.sends);
   const acked = sends.filter((send) => send.id);
   for (const { client } of sends.filter((send) => !send.id)) violations.add("unanswered", `${client} was never acknowledged`);
@@ -56,7 +60,7 @@ export function judge(record, plan) {
   return report({ record, rooms, sends, acked, violations });
 }
 
-function report({ record: { members }, rooms, sends, acked, violations }) {
+function report({ record: { members, canaries }, rooms, sends, acked, violations }) {
   const all = [...rooms.values()];
   const shown = all.flatMap(({ seen }) => seen.map((one) => one.shown.length));
   return {
@@ -68,6 +72,7 @@ function report({ record: { members }, rooms, sends, acked, violations }) {
     sentAgain: sends.filter((send) => send.attempts > 1).length,
     shown: shown.reduce((sum, count) => sum + count, 0),
     archived: all.reduce((sum, { archive }) => sum + (archive?.length ?? 0), 0),
+    canaries: canaries?.delivered,
     reloadedRooms: all.filter(({ seen }) => seen.some(({ reloads }) => reloads.length > 0)).length,
     ...summed(members),
     ackMs: percentiles(acked.map((send) => send.ackedAt - send.at)),

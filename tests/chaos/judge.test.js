@@ -76,6 +76,9 @@ for (const [what, spoil, expected] of [
   ["somebody is gone for others", ({ record }) => { record.presence[0].online = false; }, /sees bo offline/],
   ["nobody can say who is here", ({ record }) => { delete record.presence[0].online; }, /sees bo not at all/],
   ["a node ends", ({ record }) => { record.ended = ["a"]; }, /node a ended/],
+  ["the nodes' own events arrive", ({ record }) => { record.canaries = { delivered: 9, lost: 0, doubled: 0 }; }, undefined],
+  ["a node misses its own event", ({ record }) => { record.canaries = { delivered: 9, lost: 1, doubled: 0 }; }, /canary: .*lost/],
+  ["a node hears its own event twice", ({ record }) => { record.canaries = { delivered: 9, lost: 0, doubled: 1 }; }, /canary/],
   ["a node panics", ({ record }) => { record.panics = ["thread panicked"]; }, /panicked/],
 ]) {
   test(`${what}: ${expected ?? "no violation"}`, () => {

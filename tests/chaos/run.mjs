@@ -171,8 +171,8 @@ async function seen(fleet) {
 
 async function keep({ stage, record, report }) {
   const folder = await mkdtemp(join(tmpdir(), "vestibule-chaos-"));
-  await stage.keepLogs(folder);
   await writeFile(join(folder, "record.json"), JSON.stringify(record, (_, value) => (value === Infinity ? null : value)));
+  await stage.keepLogs(folder);
   console.error(`${report.violations.count} violations; the record and the nodes' logs are in ${folder}`);
   for (const note of report.violations.notes) console.error(`  ${note}`);
 }

@@ -58,12 +58,13 @@ export class Servers {
     }
   }
 
-  /** A number of a node's metrics, summed over its series; undefined when it does not answer. */
-  async metric(n, name) {
+  /** A number of a node's metrics, summed over its series that carry `label`; undefined when it does not answer. */
+  async metric(n, name, label = "") {
     const answer = await fetch(`${this.nodes[n].operations}/metrics`, { signal: AbortSignal.timeout(1_000) })
       .then((response) => response.text()).catch(() => undefined);
     if (answer === undefined) return undefined;
-    const lines = answer.split("\n").filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+    const lines = answer.split("\n").filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+      .filter((line) => line.includes(label));
     return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
   }
 

@@ -54,7 +54,7 @@ pub struct Parts {
 }
 
 /// The canary of one node.
-pub struct Canary {
+struct Canary {
     parts: Parts,
     port: Port,
     rooms: Vec<Room>,
@@ -211,7 +211,7 @@ impl Canary {
         };
         room.top = room.top.max(entry.position);
         let shard = room.shard;
-        match self.probes.heard(&entry.id, Instant::now()) {
+        match self.probes.heard(&entry.id, entry.position, Instant::now()) {
             Heard::First(shard, took) => {
                 self.count(shard, DELIVERED, 1);
                 metrics::CANARY_DELIVERY
@@ -226,16 +226,20 @@ impl Canary {
         }
     }
 
-    /// Looks for what was not heard.
+    /// Looks for what was not heard: each room is read once.
     async fn look(&mut self) {
-        for probe in self.probes.late(Instant::now()) {
-            let Some(room) = self.rooms.iter().find(|room| room.shard == probe.shard) else {
+        let late = self.probes.late(Instant::now());
+        let rooms: Vec<(ShardId, RoomName)> = self
+            .rooms
+            .iter()
+            .map(|room| (room.shard, room.name.clone()))
+            .collect();
+        for (shard, name) in rooms {
+            let late = || late.iter().filter(|probe| probe.shard == shard);
+            let Some(after) = late().map(|probe| probe.after).min() else {
                 continue;
             };
-            let range = self
-                .parts
-                .timeline
-                .range(&room.name, probe.after, ALL, LOOK_AT);
+            let range = self.parts.timeline.range(&name, after, ALL, LOOK_AT);
             let range = match range.await {
                 Ok(range) => range,
                 Err(error) => {
@@ -244,26 +248,33 @@ impl Canary {
                 }
             };
             let ids: Vec<&EventId> = range.entries.iter().map(|entry| &entry.id).collect();
-            let outcome = match self.probes.judge(&probe, &ids) {
-                // What is not kept any more says nothing.
-                _ if !range.complete => None,
-                Verdict::Wait => continue,
-                Verdict::Unheard => Some(UNHEARD),
-                Verdict::Lost => Some(LOST),
-            };
-            self.probes.close(&probe.id);
-            let Some(outcome) = outcome else { continue };
-            self.count(probe.shard, outcome, 1);
-            let shard = self.name(probe.shard);
-            match outcome {
-                LOST => {
-                    tracing::error!(shard, id = %probe.id, "an acknowledged canary has no place in its room: it is lost")
-                }
-                _ => {
-                    tracing::info!(shard, id = %probe.id, "a canary has its place, and the bus did not bring it")
-                }
+            // Judged by what is open before any of them is closed.
+            let verdicts: Vec<(&Probe, Verdict)> = late()
+                .map(|probe| (probe, self.probes.judge(probe, &ids)))
+                .collect();
+            for (probe, verdict) in verdicts {
+                self.conclude(probe, verdict, range.complete);
             }
         }
+    }
+
+    fn conclude(&mut self, probe: &Probe, verdict: Verdict, is_complete: bool) {
+        let shard = self.name(probe.shard);
+        let id = &probe.id;
+        match verdict {
+            // What is not kept any more says nothing.
+            _ if !is_complete => {}
+            Verdict::Wait => return,
+            Verdict::Unheard => {
+                tracing::info!(shard, %id, "a canary has its place, and the bus did not bring it");
+                self.count(probe.shard, UNHEARD, 1);
+            }
+            Verdict::Lost => {
+                tracing::error!(shard, %id, "an acknowledged canary has no place in its room: it is lost");
+                self.count(probe.shard, LOST, 1);
+            }
+        }
+        self.probes.close(id);
     }
 
     fn name(&self, shard: ShardId) -> String {

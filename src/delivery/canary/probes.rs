@@ -36,8 +36,8 @@ pub(super) struct Probes {
 struct Over {
     id: EventId,
     number: u64,
-    /// What was given up may still come, once.
-    was_heard: bool,
+    /// Where it was heard; what was given up may still come, once.
+    place: Option<Position>,
 }
 
 /// What an event in a canary's room is.
@@ -45,9 +45,9 @@ struct Over {
 pub(super) enum Heard {
     /// A probe, after so long.
     First(ShardId, Duration),
-    /// A probe that had come already.
+    /// A probe that had come already, with another place of the same epoch.
     Again,
-    /// Another node's, or one that was given up.
+    /// Another node's, one that was given up, or one that a shard without its writes was given once more.
     Other,
 }
 
@@ -92,15 +92,17 @@ impl Probes {
     }
 
     /// An event has come.
-    pub(super) fn heard(&mut self, id: &EventId, now: Instant) -> Heard {
+    pub(super) fn heard(&mut self, id: &EventId, place: Position, now: Instant) -> Heard {
         let first = self.close(id);
         let Some(over) = self.over.iter_mut().find(|over| over.id == *id) else {
             return Heard::Other;
         };
-        let was_heard = std::mem::replace(&mut over.was_heard, true);
+        let before = over.place.replace(place);
+        // The fan-out passes over the same place, and rooms that begin a new epoch are read anew.
+        let is_again = |before: Position| before.epoch == place.epoch && before.seq != place.seq;
         match first {
             Some(probe) => Heard::First(probe.shard, now.duration_since(probe.sent)),
-            None if was_heard => Heard::Again,
+            None if before.is_some_and(is_again) => Heard::Again,
             None => Heard::Other,
         }
     }
@@ -115,7 +117,7 @@ impl Probes {
         self.over.push_back(Over {
             id: probe.id.clone(),
             number: probe.number,
-            was_heard: false,
+            place: None,
         });
         Some(probe)
     }
@@ -155,6 +157,7 @@ impl Probes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{Epoch, Seq};
 
     const SHARD: ShardId = ShardId(1);
 
@@ -177,22 +180,29 @@ mod tests {
         probes
     }
 
+    fn at(epoch: u64, seq: u64) -> Position {
+        let (epoch, seq) = (Epoch(epoch), Seq(seq));
+        Position { epoch, seq }
+    }
+
     #[tokio::test]
     async fn a_probe_comes_once_and_what_comes_again_is_told() {
         let now = Instant::now();
         let mut probes = probes(&["a", "b"], now);
         let took = Duration::from_millis(7);
-        assert_eq!(
-            probes.heard(&id("a"), now + took),
-            Heard::First(SHARD, took)
-        );
-        assert_eq!(probes.heard(&id("a"), now), Heard::Again);
-        assert_eq!(probes.heard(&id("x"), now), Heard::Other);
+        let first = Heard::First(SHARD, took);
+        assert_eq!(probes.heard(&id("a"), at(1, 5), now + took), first);
+        assert_eq!(probes.heard(&id("x"), at(1, 6), now), Heard::Other);
         assert_eq!(probes.answered(&id("a"), true), None);
+        // The same entry, read once more.
+        assert_eq!(probes.heard(&id("a"), at(1, 5), now), Heard::Other);
+        // A shard that lost it was given it again.
+        assert_eq!(probes.heard(&id("a"), at(2, 4), now), Heard::Other);
+        assert_eq!(probes.heard(&id("a"), at(2, 7), now), Heard::Again);
         // Refused, and in the log all the same.
         assert_eq!(probes.answered(&id("b"), false), Some(SHARD));
-        assert_eq!(probes.heard(&id("b"), now), Heard::Other);
-        assert_eq!(probes.heard(&id("b"), now), Heard::Again);
+        assert_eq!(probes.heard(&id("b"), at(1, 7), now), Heard::Other);
+        assert_eq!(probes.heard(&id("b"), at(1, 8), now), Heard::Again);
     }
 
     #[tokio::test]
@@ -212,9 +222,9 @@ mod tests {
         assert_eq!(probes.judge(&found[1], &[&a, &c]), Verdict::Lost);
         assert_eq!(probes.judge(&found[1], &[&a, &b, &c]), Verdict::Unheard);
         // The one before it, or the later one, was heard meanwhile.
-        probes.heard(&a, now);
+        probes.heard(&a, at(1, 1), now);
         assert_eq!(probes.judge(&found[1], &[&a]), Verdict::Wait);
-        probes.heard(&c, now);
+        probes.heard(&c, at(1, 1), now);
         assert_eq!(probes.judge(&found[1], &[&c]), Verdict::Lost);
         probes.forget();
         assert!(probes.late(late).is_empty() && probes.has_room(SHARD));
@@ -227,7 +237,7 @@ mod tests {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let mut probes = probes(&ids, now);
         assert!(!probes.has_room(SHARD) && probes.has_room(ShardId(0)));
-        probes.heard(&id("3"), now);
+        probes.heard(&id("3"), at(1, 1), now);
         assert!(probes.has_room(SHARD));
     }
 }

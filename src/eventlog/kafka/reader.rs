@@ -106,10 +106,13 @@ impl Reader {
                 return Error::Closed;
             }
             self.hand_over();
-            if let Err(error) = self.look_after() {
-                return error;
+            match self.look_after() {
+                // Handed over at once, if there is room.
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => return error,
             }
-            // Judged before the poll: what that brings is handed over at once, if there is room.
+            // Judged before the poll: what that brings is handed over at once as well.
             let is_full = !self.stash.is_empty();
             let patience = if is_full { Duration::ZERO } else { POLL };
             if (!is_full || self.context().is_paused())
@@ -184,21 +187,21 @@ impl Reader {
         }
     }
 
-    /// Looks now and then whether partitions stand still.
-    fn look_after(&mut self) -> Result<(), Error> {
+    /// Looks now and then whether partitions stand still. Whether something came.
+    fn look_after(&mut self) -> Result<bool, Error> {
         let now = Instant::now();
         if now.duration_since(self.looked_at) < LOOK_EVERY {
-            return Ok(());
+            return Ok(false);
         }
         // What waits here, or is paused, is not the brokers' or the client's fault.
         if !self.stash.is_empty() || self.context().is_paused() {
             self.looked_at = now;
             self.context().rest();
-            return Ok(());
+            return Ok(false);
         }
         // Nor is what was fetched and waits its turn behind other partitions.
         if self.poll(Duration::ZERO)? {
-            return Ok(());
+            return Ok(true);
         }
         self.looked_at = now;
         for (spot, from) in self.context().stuck() {
@@ -206,7 +209,7 @@ impl Reader {
                 "a partition has more than was read and brings nothing; reading it again");
             self.look_again(spot, from);
         }
-        Ok(())
+        Ok(false)
     }
 
     fn hand_over(&mut self) {
