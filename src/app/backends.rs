@@ -84,8 +84,8 @@ pub struct Backends {
     pub(super) canary_every: Option<Duration>,
 }
 
-/// Tells how many connections are open.
-pub(super) type Connections = Box<dyn Fn() -> Load + Send + Sync>;
+/// Tells how busy this node is.
+pub(super) type LoadProbe = Box<dyn Fn() -> Load + Send + Sync>;
 
 /// What is behind the ports and has to be kept or closed.
 pub(super) enum Storage {
@@ -97,20 +97,18 @@ pub(super) enum Storage {
 
 impl Backends {
     /// Opens what the mode needs. `internal` is where other nodes reach this one, if there may be some;
-    /// `connections` tells how many clients there are.
+    /// `load` tells how busy this node is.
     ///
     /// # Errors
     /// When a store, a server or a key cannot be opened.
     pub async fn open(
         config: &Config,
         node: NodeId,
-        (internal, connections): (Option<std::net::SocketAddr>, Connections),
+        (internal, load): (Option<std::net::SocketAddr>, LoadProbe),
     ) -> anyhow::Result<Self> {
         match (config.mode, internal) {
             (Mode::Embedded, _) => Self::embedded(config, node).await,
-            (Mode::Cluster, Some(internal)) => {
-                Self::cluster(config, (node, internal), connections).await
-            }
+            (Mode::Cluster, Some(internal)) => Self::cluster(config, (node, internal), load).await,
             (Mode::Cluster, None) => anyhow::bail!("a node of a cluster needs edge.internal"),
         }
     }

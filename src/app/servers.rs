@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::Notify;
 
-use super::backends::{self, Backends, Connections, Storage};
+use super::backends::{self, Backends, LoadProbe, Storage};
 use crate::accounts::Accounts;
 use crate::archive::Archive;
 use crate::auth::Authenticator;
@@ -62,7 +62,7 @@ impl Backends {
     pub(super) async fn cluster(
         config: &Config,
         (node, address): (NodeId, SocketAddr),
-        connections: Connections,
+        load: LoadProbe,
     ) -> anyhow::Result<Self> {
         let Opened {
             vocabulary,
@@ -81,7 +81,7 @@ impl Backends {
             node: node.clone(),
         });
         let address = config.cluster.advertise.unwrap_or(address);
-        let membership = join(&shards, (&node, address), connections).await?;
+        let membership = join(&shards, (&node, address), load).await?;
         let store = Store::postgres(&database);
         let publisher = Publisher::new(log.clone());
         let history = History::new(history::Parts {
@@ -195,7 +195,7 @@ impl Opened {
 async fn join(
     shards: &Shards,
     (node, address): (&NodeId, SocketAddr),
-    connections: Connections,
+    load: LoadProbe,
 ) -> anyhow::Result<Membership> {
     let member = Member {
         address: Some(address),
@@ -205,7 +205,7 @@ async fn join(
     let busy = Busy::default();
     let load = move || Load {
         cpu: busy.since_last_asked(),
-        ..connections()
+        ..load()
     };
     Membership::join(shards.clone(), member, Times::default(), load)
         .await

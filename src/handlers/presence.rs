@@ -457,7 +457,7 @@ fn unsubscribe(
 }
 
 /// Where a user's comings and goings are told.
-fn room(user: &UserId) -> Option<RoomName> {
+pub(super) fn room(user: &UserId) -> Option<RoomName> {
     // A prefix and the longest user id are a valid name.
     RoomName::parse(&format!("presence:{user}")).ok()
 }

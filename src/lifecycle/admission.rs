@@ -8,8 +8,8 @@
 //!   for such clients; without one a handshake is answered with "come again in some seconds", before anything is
 //!   asked about the client.
 //! - A bounded number of CONNECTs is worked on at once. Others wait: clients that come back to a socket go
-//!   first, because they have a conversation to go on with and the time for it runs; when too many wait, those who came
-//!   last without one are sent away.
+//!   first, because they have a conversation to go on with and the time for it runs, but for one turn in eight; when
+//!   too many wait, those who came last without one are sent away.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -269,6 +269,26 @@ mod tests {
         let pass = returning.now_or_never().unwrap();
         drop(pass);
         assert!(new.now_or_never().unwrap().is_some());
+    }
+
+    #[test]
+    fn those_who_come_back_do_not_keep_the_others_out() {
+        let admission = admission(9, 1, 99);
+        let mut pass = admission.pass(false).now_or_never().unwrap();
+        let mut new = pin!(admission.pass(false));
+        assert!(new.as_mut().now_or_never().is_none());
+        let mut returning: Vec<_> = (0..20).map(|_| Box::pin(admission.pass(true))).collect();
+        for turn in &mut returning {
+            assert!(turn.as_mut().now_or_never().is_none());
+        }
+        for turn in returning.iter_mut().take(7) {
+            drop(pass);
+            pass = turn.as_mut().now_or_never().unwrap();
+        }
+        assert!(new.as_mut().now_or_never().is_none());
+        drop(pass);
+        assert!(new.now_or_never().unwrap().is_some());
+        assert!(returning[7].as_mut().now_or_never().unwrap().is_some());
     }
 
     #[test]

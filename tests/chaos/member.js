@@ -25,6 +25,8 @@ class Place {
     /** Up to here it was read, and may come live once more. */
     this.read = { epoch: 0, seq: 0 };
     this.isIn = false;
+    /** Its session was put into the room, and knows it when it comes back. */
+    this.isKept = false;
     /** What came while it was catching up. */
     this.waiting = [];
     /** All it was shown, in the order shown; since the last reload, if it was told to. */
@@ -51,6 +53,8 @@ export class Member {
     this.url = link ? `http://127.0.0.1:${link.port}` : plan.url;
     this.places = new Map(rooms.map((room) => [room, new Place(room)]));
     this.nodes = new Set();
+    /** Counts them: what belongs to an earlier one is over. */
+    this.connection = 0;
     this.losses = [];
     this.backs = [];
     this.wrongs = [];
@@ -85,6 +89,7 @@ export class Member {
 
   close() {
     this.isClosed = true;
+    this.connection += 1;
     this.socket.disconnect();
   }
 
@@ -101,6 +106,7 @@ export class Member {
 
   #lost(reason, details) {
     if (this.isClosed) return;
+    this.connection += 1;
     const { node, connectedAt: since } = this;
     const answer = details?.context?.responseText;
     const why = answer ? `${details.context.status} ${answer}` : details?.description?.message;
@@ -119,42 +125,45 @@ export class Member {
 
   async #enter() {
     const { socket } = this;
-    const session = socket.id;
+    // The id of the socket stays when its session is recovered.
+    const connection = this.connection;
     this.node = nodeOf(socket.io.engine.id);
     this.nodes.add(this.node);
     this.connectedAt = Date.now();
     // Polls come by any node, and so does the WebSocket that they become.
     this.isCarried = this.transports.includes("polling");
-    // A client that got its session back has all its rooms, and what it missed comes by itself.
-    if (socket.recovered) {
-      this.counts.recovered += 1;
-      for (const place of this.places.values()) place.isIn = place.last !== undefined;
+    // A client that got its session back has all the rooms that it had then, and what it missed comes by itself. One
+    // whose join was not answered is none of them: a session of its own may have begun after the one that had it.
+    if (socket.recovered) this.counts.recovered += 1;
+    for (const place of this.places.values()) {
+      place.isKept &&= socket.recovered;
+      place.isIn = place.isKept;
     }
     const rooms = [...this.places.values()].filter((place) => !place.isIn);
-    await Promise.all(rooms.map((place) => this.#join(place, session)));
-    if (socket.id !== session) return;
+    await Promise.all(rooms.map((place) => this.#join(place, connection)));
+    if (this.connection !== connection) return;
     if (this.lostAt) this.backs.push(Date.now() - this.lostAt);
     this.lostAt = undefined;
     this.resolveEntered();
   }
 
   /** Into a room, with everything since the last place; again until it succeeds. */
-  async #join(place, session) {
+  async #join(place, connection) {
     const conversationId = place.room;
     place.waiting = [];
     for (;;) {
       const after = place.last;
       const ack = await this.#ask("join:conversation", { conversationId, ...(after && { after }) });
-      if (this.socket.id !== session) return;
+      if (this.connection !== connection) return;
       if (!ack.ok) {
         await pause(this.#refused("join", ack));
-        if (this.socket.id !== session) return;
+        if (this.connection !== connection) return;
         continue;
       }
       if (after && !ack.complete) {
         // Told to begin anew: all that there is, is in history.
         this.counts.reloads[ack.reason] = (this.counts.reloads[ack.reason] ?? 0) + 1;
-        if (!await this.#reload(place, ack, session)) return;
+        if (!await this.#reload(place, ack, connection)) return;
         continue;
       }
       this.counts.missed += ack.missed.length;
@@ -165,13 +174,14 @@ export class Member {
     }
     place.read = place.last;
     place.isIn = true;
+    place.isKept = true;
     for (const message of place.waiting.splice(0)) this.#take(place, message, true);
   }
 
   /** Reads all of a room in place of what was shown. False when the connection was lost meanwhile. */
-  async #reload(place, { reason, epoch, seq }, session) {
-    const { all, problem } = await readHistory(this.plan, this.name, place.room, () => this.socket.id !== session);
-    if (this.socket.id !== session) return false;
+  async #reload(place, { reason, epoch, seq }, connection) {
+    const { all, problem } = await readHistory(this.plan, this.name, place.room, () => this.connection !== connection);
+    if (this.connection !== connection) return false;
     if (problem) {
       this.#wrong(`${place.room} is to be read anew and cannot be: ${problem}`);
       return false;

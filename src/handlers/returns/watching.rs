@@ -125,12 +125,8 @@ async fn all_again(
     tokio::time::sleep(HEARD_WITHIN).await;
     let (socket, session) = watcher;
     let member = socket.member();
-    let is_watched = |user: &UserId| {
-        let room = rooms
-            .iter()
-            .find(|room| after(room, "presence:").as_deref() == Some(user.as_str()));
-        room.is_some_and(|room| member.is_in(room.as_str()))
-    };
+    let is_watched =
+        |user: &UserId| presence::room(user).is_some_and(|room| member.is_in(room.as_str()));
     let users = users.into_iter().filter(is_watched).collect();
     let (now, _) = presence::states(context, &session.identity, users).await?;
     for state in now {

@@ -6,6 +6,7 @@
 mod check;
 mod log;
 mod stall;
+mod tabs;
 
 use std::process::Command;
 use std::time::Duration;

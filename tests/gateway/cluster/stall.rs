@@ -103,3 +103,36 @@ async fn how_long_events_of_a_killed_node_are_held_up() {
         "{report}"
     );
 }
+
+/// Partitions change hands within this.
+const MOMENT_MS: u64 = 1_000;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "half a minute; make check-cluster"]
+async fn a_node_that_joins_and_leaves_holds_events_up_for_a_moment_only() {
+    let _place = place().await;
+    let folder = tempfile::tempdir().unwrap();
+    tokio::task::block_in_place(|| {
+        let plan = Plan::new(PROGRAM.as_ref())
+            .with("auth.mode", "token")
+            .with("auth.secret", SECRET)
+            .with("limits.enabled", "false");
+        let cluster = Cluster::start(folder.path(), plan);
+        busiest(&cluster);
+        let nobody = cluster.nodes.len().to_string();
+        let arguments = ["../chaos/stall.mjs", "--victim", &nobody, "--seconds", "30"];
+        let mut checker = Checker::of(&cluster, &arguments);
+        assert_eq!(checker.says(WITHIN), "started");
+        std::thread::sleep(ALL_WELL);
+        let mut fourth = cluster.another();
+        std::thread::sleep(3 * ALL_WELL);
+        fourth.end();
+        assert_eq!(checker.says(WITHIN), "sent");
+        let report = checker.says(WITHIN);
+        println!("a node joined and left: {report}");
+        assert!(checker.has_passed(), "{report}");
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let longest = report["waitMs"]["max"].as_u64().unwrap();
+        assert!(longest <= MOMENT_MS, "{report}");
+    });
+}
