@@ -217,6 +217,7 @@ BOARDS = {
             Panel("Partitions furthest behind", "One alone is a stuck partition or a user who floods.", "short", (f"topk(10, vestibule:eventlog_lag:max{{{JOBS}}})", ""), kind="table"),
             Panel("Appended, by topic", "Records that became durable.", "ops", (rate("vestibule_eventlog_appended_total", "topic") + " > 0", "{{topic}}"), stack=True),
             Panel("In flight", "Records that wait to become durable; at the bound senders are refused.", "short", (total("vestibule_eventlog_inflight_records", "instance"), "{{instance}}")),
+            Panel("Rebalances", "Times a node's consumers were given partitions, or lost some. Each holds events of those partitions up for a moment.", "ops", (rate("vestibule_eventlog_rebalances_total", "instance"), "{{instance}}")),
             Panel("Refused appends", "Because the bound was reached or the brokers did not answer.", "ops", (rate("vestibule_eventlog_refused_total", "instance"), "{{instance}}")),
             Panel("Append time", "Until a record is durable.", "s", (p(0.5, "vestibule_eventlog_append_seconds"), "p50"), (p(0.99, "vestibule_eventlog_append_seconds"), "p99")),
         ]),
@@ -228,7 +229,7 @@ BOARDS = {
             Panel("PostgreSQL trouble", "Work done again, and connections given up.", "ops", (rate("vestibule_postgres_repeats_total"), "repeated"), (rate("vestibule_postgres_broken_total"), "broken connections")),
         ]),
     ]),
-    "cluster": dashboard("cluster", "cluster and shards", "Nodes, leases, what is between them, and the shards as the nodes see them. Shares of the ring: /cluster of any node.", [
+    "cluster": dashboard("cluster", "cluster and shards", "Nodes, leases, what is between them, and the shards as the nodes see them.", [
         ("", [
             Panel("Nodes, as each sees them", "Live leases. They differ for long only when something is wrong.", "short", (total("vestibule_cluster_nodes", "instance"), "{{instance}}"), kind="stat", height=5, width=8),
             Panel("Leases", "1 while a node holds its lease.", "short", (total("vestibule_cluster_lease_held", "instance"), "{{instance}}"), kind="stat", height=5, width=8, choices=[(0, "none", "red"), (1, "held", "green")], steps=[(None, "red"), (1, "green")]),
@@ -237,6 +238,8 @@ BOARDS = {
             Panel("Degraded time, 24 h", "Seconds for which each was away, summed over nodes.", "s", ("sum by (dependency) (increase(vestibule_dependency_degraded_seconds_total{S}[24h]))", "{{dependency}}"), kind="bargauge", width=12),
         ]),
         ("From the shards", [
+            Panel("Shares of the ring", "Of the rooms, by weight.", "percentunit", ("max by (shard) (vestibule_ring_share{S})", "{{shard}}"), most=1),
+            Panel("Calls to shards", "From a call to its answer; a pipeline is one.", "s", (p(0.5, "vestibule_redis_call_seconds", "shard"), "{{shard}} p50"), (p(0.99, "vestibule_redis_call_seconds", "shard"), "{{shard}} p99")),
             Panel("Subscriptions", "Rooms that nodes hear from shards.", "short", (total("vestibule_bus_subscriptions", "instance"), "{{instance}}"), stack=True),
             Panel("Interruptions", "Times a worker was told that entries may be missing; all its rooms of the shard are then checked.", "ops", (rate("vestibule_bus_interruptions_total", "reason"), "{{reason}}")),
             Panel("Gaps and reloads", "Events fetched because the bus lost them, and sockets closed because they could not be.", "ops", (rate("vestibule_bus_gaps_total"), "gaps fetched"), (rate("vestibule_bus_reloads_total"), "sockets closed")),
@@ -288,6 +291,7 @@ BOARDS = {
             Panel("Partitions read again", "Because records seemed to be passed over, or nothing came though there was something: rare, and after brokers were away.", "ops", (rate("vestibule_eventlog_rereads_total", "instance"), "{{instance}}")),
             Panel("Standing in", "Nodes that pump for one whose lease is over.", "ops", (rate("vestibule_takeovers_total", "instance"), "{{instance}} began"), (rate("vestibule_takeover_records_total"), "records")),
             Panel("Ring", "1 while rooms move to their places on a changed ring; rooms that were brought.", "short", ("max(vestibule_ring_moving{S})", "moving"), (rate("vestibule_ring_moved_rooms_total"), "rooms a second")),
+            Panel("Epochs", "One more is a shard that lost writes: what was not there any more was read from the log again.", "short", ("max by (shard) (vestibule_shard_epoch{S})", "{{shard}}")),
             Panel("Parts of a delivery, p99", "Where an event's time goes.", "s", (p(0.99, "vestibule_delivery_stage_seconds", "stage"), "{{stage}}"), (p(0.99, "vestibule_delivery_shown_seconds"), "shown")),
             Panel("Starts", "When each node started.", "dateTimeFromNow", ("process_start_time_seconds{S} * 1000", "{{instance}}"), kind="stat"),
         ]),

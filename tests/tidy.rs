@@ -61,6 +61,7 @@ const DOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("moka::", &["backend/cache/"]),
+    ("opentelemetry", &["telemetry/trace/"]),
     ("rdkafka::", &["backend/kafka.rs", "eventlog/kafka/"]),
     (
         "sqlx::",

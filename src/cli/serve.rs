@@ -10,7 +10,7 @@ use crate::app::{self, App, catalogue};
 use crate::config::{Config, LogFormat};
 use crate::lifecycle::signal::Signals;
 use crate::telemetry::log::{self, Format};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
 
 /// Runs one node until SIGTERM or SIGINT, then drains it; a second signal ends it at once.
 ///
@@ -24,7 +24,18 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
     log::init(format, &config.telemetry.log_level).map_err(anyhow::Error::from)?;
     metrics::describe_all();
     let mut signals = Signals::new().map_err(|error| Failure::new("cannot take signals", error))?;
+    let otlp = config.telemetry.otlp.clone();
+    let one_in = u64::from(config.telemetry.otlp_one_in);
     let app = App::build(config).await.map_err(not_built)?;
+    if let Some(endpoint) = otlp {
+        let node = app.node().to_string();
+        trace::begin(&trace::Options {
+            endpoint,
+            one_in,
+            node,
+        })
+        .map_err(anyhow::Error::from)?;
+    }
     let scheme = if app.is_secure() { "https" } else { "http" };
     for (name, address) in app.addresses() {
         info!(%name, %address, "listening");
@@ -50,10 +61,12 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
         }
         std::future::pending::<()>().await;
     };
-    tokio::select! {
+    let outcome = tokio::select! {
         () = listen => Ok(()),
-        result = Box::pin(run) => Ok(result.map_err(anyhow::Error::from)?),
-    }
+        result = Box::pin(run) => result.map_err(anyhow::Error::from),
+    };
+    tokio::task::spawn_blocking(trace::end).await.ok();
+    Ok(outcome?)
 }
 
 /// A catalogue with mistakes is a wrong setting, like any other.

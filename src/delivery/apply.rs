@@ -15,6 +15,7 @@ use super::{TIMELINE_TOPIC, meter};
 use crate::cluster::bus::{Bus, Publication};
 use crate::eventlog::{Append, Error, EventLog, Record};
 use crate::telemetry::labels::Stage;
+use crate::telemetry::trace;
 use crate::timeline::{Apply, Entry, Outcome, Source, Timeline};
 use crate::types::{Epoch, EventId, RoomName, ShardId};
 
@@ -41,6 +42,28 @@ pub(super) struct Work {
     pub(super) is_chained: bool,
     /// When the pump had it.
     pub(super) since: Instant,
+}
+
+impl Work {
+    pub(super) fn new(ticket: Ticket, record: Record, (room, id): (RoomName, EventId)) -> Self {
+        meter::traced_fetched(&id, &record);
+        Self {
+            ticket,
+            record,
+            room,
+            id,
+            prev: None,
+            is_chained: false,
+            since: Instant::now(),
+        }
+    }
+
+    /// It is about to be sent to its shard.
+    pub(super) fn leaves_the_queue(&self) {
+        let took = self.since.elapsed();
+        meter::stage(Stage::Queued, took);
+        meter::traced(&self.id, Stage::Queued, took, &self.room);
+    }
 }
 
 /// What became of it.
@@ -98,18 +121,20 @@ impl Reach {
             let calls = works.iter().map(|work| self.call(work, epoch)).collect();
             let sent = Instant::now();
             let outcomes = self.timeline.apply_all(shard, calls).await;
-            meter::stage(Stage::Applied, sent.elapsed());
+            let took = sent.elapsed();
+            meter::stage(Stage::Applied, took);
             let mut again = Vec::new();
             // Rooms of which a record has to be sent again: those behind it come after it.
             let mut behind: HashSet<(RoomName, Source)> = HashSet::new();
             for (work, outcome) in works.into_iter().zip(outcomes) {
                 if let Ok(outcome) = &outcome {
                     meter::applied(outcome);
+                    meter::traced(&work.id, Stage::Applied, took, &work.room);
                 }
                 let place = (work.room.clone(), self.source(&work.record));
                 let fate = match outcome {
                     Err(error) => {
-                        tracing::debug!(%error, "an event could not be applied; trying again");
+                        tracing::debug!(id = %work.id, trace_id = trace::id(&work.id), %error, "an event could not be applied; trying again");
                         behind.insert(place);
                         again.push(work);
                         continue;
@@ -194,7 +219,7 @@ impl Reach {
             Err(error) => {
                 // Its payload is an envelope that was read, so this cannot be. If it is all the
                 // same, the event was delivered and is in the log, but will not be archived.
-                tracing::error!(%error, room = %entry.room, id = %entry.id, "an entry is no JSON");
+                tracing::error!(%error, room = %entry.room, id = %entry.id, trace_id = trace::id(&entry.id), "an entry is no JSON");
                 return Ok(Fate::Done);
             }
         };

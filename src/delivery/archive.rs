@@ -20,6 +20,8 @@ use crate::directory::Directory;
 use crate::eventlog::{Consumer, Error, EventLog, Polled, Record, Revocation};
 use crate::events::{Envelope, Vocabulary};
 use crate::store::project;
+use crate::telemetry::labels::Stage;
+use crate::telemetry::trace::Trace;
 use crate::timeline::Entry;
 use crate::types::{ConversationId, NodeId};
 
@@ -181,6 +183,12 @@ impl Archiver {
             bury(&self.log, &self.node, record, &fault).await?;
         }
         let active = active(&rows);
+        let traced: Vec<_> = rows
+            .iter()
+            .filter(|row| Trace::of(&row.id).is_some())
+            .map(|row| (row.id.clone(), row.room.clone()))
+            .collect();
+        let since = Instant::now();
         let mut backoff = Backoff::default();
         loop {
             let statements = project::batch(&self.vocabulary.current(), &rows);
@@ -203,6 +211,9 @@ impl Archiver {
             consumer.store(&record.topic, record.partition, record.offset + 1);
         }
         meter::archived(records.iter().map(|record| record.at));
+        for (id, room) in &traced {
+            meter::traced(id, Stage::Archived, since.elapsed(), room);
+        }
         Ok(())
     }
 

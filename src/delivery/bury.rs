@@ -4,6 +4,7 @@ use super::backoff::Backoff;
 use super::meter;
 use super::route::Fault;
 use crate::eventlog::{Cause, Error, EventLog, Record};
+use crate::telemetry::trace;
 use crate::types::NodeId;
 
 /// Makes a record durable as a dead letter.
@@ -14,7 +15,7 @@ pub(super) async fn bury(
     fault: &Fault,
 ) -> Result<(), Error> {
     tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset,
-        class = fault.class, reason = %fault.message, "a record can never be applied");
+        trace_id = fault.id.as_ref().map(trace::id), class = fault.class, reason = %fault.message, "a record can never be applied");
     meter::dead_letter(&record.topic);
     let cause = Cause {
         class: fault.class,

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::telemetry::labels::{Applied, Stage};
+use crate::eventlog::Record;
+use crate::telemetry::labels::{Applied, Label as _, Stage};
 use crate::telemetry::metrics;
-use crate::timeline::Outcome;
-use crate::types::Timestamp;
+use crate::telemetry::trace::{self, Part, Trace};
+use crate::timeline::{Outcome, Timeline};
+use crate::types::{Epoch, EventId, RoomName, ShardId, Timestamp};
 
 /// What the timeline answered.
 pub(super) fn applied(outcome: &Outcome) {
@@ -32,14 +34,69 @@ pub(super) fn stage(stage: Stage, took: Duration) {
 
 /// The pump has a record that the log took then.
 pub(super) fn fetched(appended: Timestamp) {
-    let took = Timestamp::from(SystemTime::now()).since(appended);
-    stage(Stage::Fetched, took);
+    stage(Stage::Fetched, since(appended));
+}
+
+/// The same of a traced event's record.
+pub(super) fn traced_fetched(id: &EventId, record: &Record) {
+    let Some(trace) = Trace::of(id) else {
+        return;
+    };
+    let partition = record.partition.to_string();
+    let offset = record.offset.to_string();
+    let part = Part {
+        name: name(Stage::Fetched),
+        from: trace::ago(since(record.at)),
+        more: &[
+            ("topic", &record.topic),
+            ("partition", &partition),
+            ("offset", &offset),
+        ],
+    };
+    trace.took(part, record.headers.text(trace::HEADER));
+}
+
+/// How long a part of the path of one event took, if it is traced.
+pub(super) fn traced(id: &EventId, stage: Stage, took: Duration, room: &RoomName) {
+    part(id, name(stage), took, room);
+}
+
+/// The same of what members are shown by a worker.
+pub(super) fn traced_shown(id: &EventId, took: Duration, room: &RoomName) {
+    part(id, "shown", took, room);
+}
+
+const fn name(stage: Stage) -> &'static str {
+    Stage::VALUES[stage as usize]
+}
+
+fn part(id: &EventId, name: &'static str, took: Duration, room: &RoomName) {
+    if let Some(trace) = Trace::of(id) {
+        let part = Part {
+            name,
+            from: trace::ago(took),
+            more: &[("room", room.as_str())],
+        };
+        trace.took(part, None);
+    }
+}
+
+fn since(then: Timestamp) -> Duration {
+    Timestamp::from(SystemTime::now()).since(then)
 }
 
 /// An event of that time is in the outboxes of a worker's members.
 pub(super) fn shown(happened: Timestamp) {
     let took = Timestamp::from(SystemTime::now()).since(happened);
     metrics::DELIVERY_SHOWN_TIME.record(took);
+}
+
+/// The pump knows of a shard's epoch.
+pub(super) fn epoch(timeline: &Timeline, shard: ShardId, epoch: Epoch) {
+    let name = timeline.shard_name(shard);
+    let name = name.map_or_else(|| shard.to_string(), str::to_owned);
+    #[expect(clippy::cast_precision_loss, reason = "losses of writes are few")]
+    metrics::SHARD_EPOCH.of([&name]).set(epoch.0 as f64);
 }
 
 /// A record was put aside.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -12,6 +13,7 @@ use super::history::Recent;
 use crate::eventlog::{Append, Appended, Error, EventLog};
 use crate::events::{Envelope, Row, Vocabulary, random_id, validate};
 use crate::lifecycle::mutation::{self, Mutation};
+use crate::telemetry::trace::{self, Part, Trace};
 use crate::types::{Code, ConversationId, EventId, Problem, Timestamp, UserId};
 
 /// Something that happened, told by a part of this program or by another service.
@@ -67,16 +69,25 @@ impl Publisher {
             return Err(Problem::new(Code::Internal, message));
         };
         let key = row.key_of(envelope)?;
+        let begun = Trace::of(&envelope.id).map(|trace| (trace, SystemTime::now()));
+        let header = begun.map(|(trace, _)| (trace::HEADER, Bytes::from(trace.header())));
+        let value = Bytes::from(envelope.to_json());
         let append = self
             .log
-            .append(topic, &key, Bytes::from(envelope.to_json()));
+            .append_with(header.as_slice(), (topic, &key), value);
         if row.is_in_history
             && append.is_ok()
             && let Ok(room) = row.room_of(envelope)
         {
             self.recent.note(&envelope.id, &room);
         }
-        append.map(Publishing).map_err(|error| problem(&error))
+        let begun = begun.map(|(trace, from)| {
+            let event = envelope.kind.clone();
+            Box::new(Begun { trace, from, event })
+        });
+        append
+            .map(|append| Publishing { append, begun })
+            .map_err(|error| problem(&error))
     }
 
     /// Appends an event of a type, checked against its row in the catalogue in force; answers its
@@ -130,21 +141,40 @@ impl Fact<'_> {
 /// An event on its way into the log.
 #[derive(Debug)]
 #[must_use = "an event counts as accepted only when this has resolved"]
-pub struct Publishing(Append);
+pub struct Publishing {
+    append: Append,
+    begun: Option<Box<Begun>>,
+}
+
+/// The begin of a traced event's path.
+#[derive(Debug)]
+struct Begun {
+    trace: Trace,
+    from: SystemTime,
+    event: String,
+}
 
 impl Future for Publishing {
     type Output = Result<Appended, Problem>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = Pin::new(&mut self.0).poll(context);
+        let outcome = Pin::new(&mut self.append).poll(context);
         if mutation::is_on(Mutation::AckBeforeLog) {
             return Poll::Ready(Ok(Appended {
                 partition: 0,
                 offset: 0,
-                at: std::time::SystemTime::now().into(),
+                at: SystemTime::now().into(),
             }));
         }
         let outcome = ready!(outcome);
+        if let Some(begun) = self.begun.take() {
+            let result = if outcome.is_ok() { "durable" } else { "failed" };
+            begun.trace.begins(Part {
+                name: "publish",
+                from: begun.from,
+                more: &[("event.type", &begun.event), ("result", result)],
+            });
+        }
         Poll::Ready(outcome.map_err(|error| problem(&error)))
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::backoff::Backoff;
+use super::meter;
 use super::progress::Ticket;
 use crate::eventlog::{Append, Error};
+use crate::telemetry::labels::Stage;
 use crate::timeline::{Entry, Settle, Settlement, Timeline};
 use crate::types::{Epoch, ShardId, ShardPosition};
 
@@ -64,7 +66,10 @@ pub(super) async fn settle(timeline: Timeline, shard: ShardId, mut batch: Vec<Ac
         for (acked, answer) in batch.into_iter().zip(answers) {
             match answer {
                 Ok(Settlement::Done) => {
-                    let at = acked.settle.entry.shard_position();
+                    let entry = &acked.settle.entry;
+                    let took = acked.since.elapsed();
+                    meter::traced(&entry.id, Stage::Settled, took, &entry.room);
+                    let at = entry.shard_position();
                     settled.done.push((acked.ticket, at, acked.since));
                 }
                 Ok(Settlement::Stale { epoch }) => {

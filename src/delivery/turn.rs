@@ -232,15 +232,7 @@ impl Turn {
         self.bytes += ticket.bytes;
         meter::fetched(record.at);
         match route(&self.vocabulary.current(), &record) {
-            Route::Timeline { room, id } => self.dispatch(Work {
-                ticket,
-                record,
-                room,
-                id,
-                prev: None,
-                is_chained: false,
-                since: std::time::Instant::now(),
-            }),
+            Route::Timeline { room, id } => self.dispatch(Work::new(ticket, record, (room, id))),
             Route::Members(event) => {
                 self.reach.bus.publish_ephemeral(event);
                 self.finish(ticket);
@@ -273,7 +265,7 @@ impl Turn {
                 let place = (work.ticket.slot, work.ticket.offset);
                 work.prev = self.chain.advance(&work.room, place, &self.progress);
                 work.is_chained = true;
-                meter::stage(Stage::Queued, work.since.elapsed());
+                work.leaves_the_queue();
             }
             batch.push(work);
         }
@@ -323,6 +315,7 @@ impl Turn {
         lane.is_busy = false;
         if lane.epoch == Epoch(0) {
             lane.epoch = epoch;
+            meter::epoch(&self.reach.timeline, shard, epoch);
         }
         if !moved.is_empty() {
             // Whatever waits for the old shard follows, so that each room's order stays.
@@ -346,6 +339,7 @@ impl Turn {
             return Ok(());
         }
         lane.epoch = epoch;
+        meter::epoch(&self.reach.timeline, shard, epoch);
         tracing::info!(%shard, %epoch, "a shard began an epoch; reading again what is not committed");
         for (slot, to) in self.progress.uncommitted() {
             self.go_back(slot, to).await?;

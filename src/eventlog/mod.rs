@@ -201,11 +201,24 @@ impl EventLog {
     /// # Errors
     /// At once, when too much waits already, or when the record can never be appended.
     pub fn append(&self, topic: &str, key: &str, value: Bytes) -> Result<Append, Error> {
+        self.append_with(&[], (topic, key), value)
+    }
+
+    /// The same, with headers, where the log keeps some.
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    pub fn append_with(
+        &self,
+        headers: &[(&'static str, Bytes)],
+        (topic, key): (&str, &str),
+        value: Bytes,
+    ) -> Result<Append, Error> {
         self.enqueue(Request {
             topic,
             key,
             value,
-            headers: &[],
+            headers,
             patience: Patience::Refuse,
         })
     }

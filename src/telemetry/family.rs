@@ -165,6 +165,12 @@ impl Handle for Level {
 #[derive(Clone)]
 pub struct Spread(::metrics::Histogram);
 
+impl std::fmt::Debug for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Spread")
+    }
+}
+
 impl Spread {
     /// Records how long something took.
     pub fn record(&self, took: Duration) {

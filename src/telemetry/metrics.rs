@@ -193,6 +193,10 @@ table! {
     BUS_GAPS: Counter = "vestibule_bus_gaps_total", "gaps";
     /// Sockets closed because events of a room could not be completed.
     BUS_RELOADS: Counter = "vestibule_bus_reloads_total", "sockets";
+    /// A shard's share of the rooms on the ring in force.
+    RING_SHARE: Open<1, Level> = "vestibule_ring_share", "1", &[SHARD];
+    /// A shard's epoch, as the pump of this node knows it; one more after a loss of writes.
+    SHARD_EPOCH: Open<1, Level> = "vestibule_shard_epoch", "epochs", &[SHARD];
     /// 1 while the ring has changed and rooms may still be at their old places.
     RING_MOVING: Gauge = "vestibule_ring_moving", "1";
     /// Rooms that this node has brought to their places on a changed ring, though nobody asked for them.
@@ -249,6 +253,8 @@ table! {
     EVENTLOG_APPEND_TIME: Histogram<AppendLane> = "vestibule_eventlog_append_seconds", "seconds";
     /// Records appended but not durable yet.
     EVENTLOG_INFLIGHT: Gauge = "vestibule_eventlog_inflight_records", "records";
+    /// Times a consumer of this node was given partitions, or lost some.
+    EVENTLOG_REBALANCES: Counter = "vestibule_eventlog_rebalances_total", "changes";
     /// Partitions read once more because records seemed to be passed over, or nothing came though there was something.
     EVENTLOG_REREAD: Counter = "vestibule_eventlog_rereads_total", "reads";
     /// Records a consumer group has not settled yet.
@@ -285,6 +291,8 @@ table! {
     /// Age of the newest event the archive has, when it was written.
     ARCHIVE_LAG: Gauge = "vestibule_archive_lag_seconds", "seconds";
 
+    /// From a call to a Redis shard to its answer; a pipeline is one call, a failure an answer.
+    REDIS_TIME: Open<1, Spread> = "vestibule_redis_call_seconds", "seconds", &[SHARD];
     /// From a call to PostgreSQL to its answer, with the wait for a connection.
     POSTGRES_TIME: Histogram = "vestibule_postgres_call_seconds", "seconds";
     /// Callers that wait for a connection to PostgreSQL.
@@ -392,6 +400,9 @@ mod tests {
         CACHE_STALE.of(["users", "l1"]).add(1);
         CANARY_DELIVERY.of(["shard-0"]).record(Duration::ZERO);
         CANARY_PROBES.of(["shard-0", "lost"]).add(0);
+        RING_SHARE.of(["shard-0"]).set(1.0);
+        SHARD_EPOCH.of(["shard-0"]).set(1.0);
+        REDIS_TIME.of(["shard-0"]).record(Duration::ZERO);
         TASKS_PANICKED.of(["handler"]).add(0);
         DEPENDENCY_UP.of(["log"]).set(1.0);
         DEPENDENCY_DEGRADED.of(["log"]).add(0);

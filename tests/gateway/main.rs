@@ -38,3 +38,4 @@ mod servers;
 mod slow_reader;
 mod support;
 mod tls;
+mod trace;

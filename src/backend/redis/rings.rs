@@ -11,6 +11,7 @@ use redis::cmd;
 use super::shards::lock;
 use super::{Error, Shards};
 use crate::placement::{Plan, PlanError};
+use crate::telemetry::metrics;
 use crate::types::ShardId;
 
 /// The function; loaded with every connection.
@@ -111,7 +112,12 @@ impl Shards {
     pub async fn keep_plan(self) {
         let mut told = None;
         loop {
-            match self.look_for_plan().await {
+            let plan = self.look_for_plan().await;
+            for shard in self.all() {
+                let share = metrics::RING_SHARE.of([self.name(shard)]);
+                share.set(self.share(shard));
+            }
+            match plan {
                 Ok(_) => told = None,
                 Err(error) => {
                     let text = error.to_string();

@@ -13,6 +13,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value, cmd};
 
 use super::{Connection, Error, Options, rings};
 use crate::placement::{PlanError, Rings, Shares, Target};
+use crate::telemetry::{Spread, metrics};
 use crate::types::ShardId;
 
 /// One shard: its name on the ring, its share, its server.
@@ -50,6 +51,8 @@ struct Shard {
     state: Mutex<State>,
     /// Held by the one that connects.
     opening: tokio::sync::Mutex<()>,
+    /// How long its calls take.
+    took: Spread,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +88,7 @@ impl Shards {
             options: shard.server.clone(),
             state: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
+            took: metrics::REDIS_TIME.of([&shard.name]),
         });
         Ok(Self(Arc::new(Inner {
             rings,
@@ -157,7 +161,7 @@ impl Shards {
     /// When there was no answer, or a refusal. The call may have taken effect.
     pub async fn ask<T: FromRedisValue>(&self, shard: ShardId, command: &Cmd) -> Result<T, Error> {
         let (number, connection) = self.link(shard).await?;
-        let answer = connection.ask(command).await;
+        let answer = self.timed(shard, connection.ask(command)).await;
         self.judged(shard, number, answer)
     }
 
@@ -172,7 +176,8 @@ impl Shards {
         command: impl FnOnce(&str) -> Cmd,
     ) -> Result<T, Error> {
         let (number, connection) = self.link(shard).await?;
-        let answer = connection.ask(&command(connection.run_id())).await;
+        let command = command(connection.run_id());
+        let answer = self.timed(shard, connection.ask(&command)).await;
         self.judged(shard, number, answer)
     }
 
@@ -186,7 +191,7 @@ impl Shards {
         commands: &Pipeline,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let (number, connection) = self.link(shard).await?;
-        let answers = connection.ask_all(commands).await;
+        let answers = self.timed(shard, connection.ask_all(commands)).await;
         self.judged(shard, number, answers)
     }
 
@@ -197,6 +202,13 @@ impl Shards {
     pub async fn run_id(&self, shard: ShardId) -> Result<String, Error> {
         let (_, connection) = self.link(shard).await?;
         Ok(connection.run_id().to_owned())
+    }
+
+    async fn timed<T>(&self, shard: ShardId, call: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let answer = call.await;
+        self.shard(shard).took.record(began.elapsed());
+        answer
     }
 
     fn judged<T>(&self, shard: ShardId, number: u64, answer: Result<T, Error>) -> Result<T, Error> {

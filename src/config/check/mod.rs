@@ -117,6 +117,20 @@ fn telemetry(config: &Config, rules: &mut Rules<'_>) {
                     levels by part, like \"info,vestibule::auth=debug\"";
         rules.broken("telemetry.log_level", level, &[], text.to_owned());
     }
+    let otlp = &config.telemetry.otlp;
+    if otlp.as_deref().is_some_and(|url| !is_http_url(url)) {
+        let text = "must be a URL like \"http://127.0.0.1:4318\"".to_owned();
+        rules.broken("telemetry.otlp", otlp, &[], text);
+    }
+}
+
+fn is_http_url(text: &str) -> bool {
+    let uri = text.parse::<http::Uri>();
+    uri.is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+    })
 }
 
 /// A level, or a part and its level. A bare word that is no level would be taken for a part whose

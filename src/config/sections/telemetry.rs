@@ -38,5 +38,10 @@ section! {
         canary: Canaries = Canaries::Cluster;
         /// Between two of them to one shard.
         canary_every: Span = Span::from_secs(5), in Span::from_millis(100) => Span::from_secs(3_600);
+        /// Where the paths of events are exported to as traces: the base URL of a collector that takes OTLP over HTTP,
+        /// like "http://127.0.0.1:4318". An event's id is its trace id. Unset: nowhere.
+        otlp: Option<String> = None;
+        /// One event in so many is traced.
+        otlp_one_in: u32 = 100, in 1 => 1_000_000_000;
     }
 }

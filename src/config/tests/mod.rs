@@ -171,6 +171,13 @@ http2 = false""" (from VESTIBULE__EDGE__MAX_CONNECTIONS): must be a whole number
             &["auth.secret = *** (from VESTIBULE__AUTH__SECRET): must be at least 32 bytes"],
         ),
         (
+            "VESTIBULE__TELEMETRY__OTLP",
+            "collector:4318",
+            &[
+                r#"telemetry.otlp = "collector:4318" (from VESTIBULE__TELEMETRY__OTLP): must be a URL like "http://127.0.0.1:4318""#,
+            ],
+        ),
+        (
             "VESTIBULE__DRAIN__NOW",
             "1s",
             &[

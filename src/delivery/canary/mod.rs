@@ -20,7 +20,7 @@ use self::probes::{Heard, Probe, Probes, Verdict};
 use super::publish::{Fact, Publisher};
 use crate::cluster::bus::{Bus, Delivery, Port, Publication};
 use crate::events::Vocabulary;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
 use crate::timeline::Timeline;
 use crate::types::{Epoch, EventId, Position, RoomName, ShardId, ShardPosition, ShardSeq, UserId};
 
@@ -219,7 +219,7 @@ impl Canary {
                     .record(took);
             }
             Heard::Again => {
-                tracing::warn!(shard = self.name(shard), id = %entry.id, "a canary was heard twice");
+                tracing::warn!(shard = self.name(shard), id = %entry.id, trace_id = trace::id(&entry.id), "a canary was heard twice");
                 self.count(shard, DOUBLED, 1);
             }
             Heard::Other => {}
@@ -266,11 +266,11 @@ impl Canary {
             _ if !is_complete => {}
             Verdict::Wait => return,
             Verdict::Unheard => {
-                tracing::info!(shard, %id, "a canary has its place, and the bus did not bring it");
+                tracing::info!(shard, %id, trace_id = trace::id(id), "a canary has its place, and the bus did not bring it");
                 self.count(probe.shard, UNHEARD, 1);
             }
             Verdict::Lost => {
-                tracing::error!(shard, %id, "an acknowledged canary has no place in its room: it is lost");
+                tracing::error!(shard, %id, trace_id = trace::id(id), "an acknowledged canary has no place in its room: it is lost");
                 self.count(probe.shard, LOST, 1);
             }
         }

@@ -13,7 +13,7 @@ use crate::lifecycle::mutation::{self, Mutation};
 use crate::protocol::frame::Frame;
 use crate::protocol::socketio::encode;
 use crate::rooms::{Broadcast, Reach};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
 use crate::types::{CloseReason, RoomName, ShardPosition, SocketId, Timestamp};
 
 impl Fanout {
@@ -66,6 +66,7 @@ impl Fanout {
         if self.hub.room(NAMESPACE, room.as_str()).is_none() {
             return;
         }
+        let since = std::time::Instant::now();
         if let Some((frame, happened)) = self.frame(publication) {
             self.hub.broadcast(&Broadcast {
                 reach: Reach {
@@ -77,6 +78,7 @@ impl Fanout {
                 is_volatile: false,
             });
             meter::shown(happened);
+            meter::traced_shown(&publication.id, since.elapsed(), room);
         }
     }
 
@@ -124,7 +126,8 @@ impl Fanout {
             }
             // The pump checked it before it was ordered; history shows it all the same.
             Err(error) => {
-                tracing::error!(id = %publication.id, %error, "an event cannot be shown");
+                let trace_id = trace::id(&publication.id);
+                tracing::error!(id = %publication.id, trace_id, %error, "an event cannot be shown");
                 None
             }
         }

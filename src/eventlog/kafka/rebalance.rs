@@ -17,6 +17,7 @@ use super::reader::{Client, add};
 use super::spot::Spot;
 use super::{Assignment, Error, Revocation};
 use crate::backend::kafka;
+use crate::telemetry::metrics;
 
 /// What the callbacks of one consumer know. They run on its polling thread only.
 pub(super) struct Context {
@@ -49,6 +50,7 @@ impl ConsumerContext for Context {
         error: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
+        metrics::EVENTLOG_REBALANCES.add(1);
         let done = match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoked(consumer, list),
