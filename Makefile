@@ -1,7 +1,7 @@
 # Everyday commands. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster setup test check-fast check-cluster chaos check-chaos-mutations check-ops-fast check-ops lint conformance bench bench-cluster fuzz
+.PHONY: help run cluster setup test check-fast check-cluster check-resume chaos check-chaos-mutations check-ops-fast check-ops lint conformance bench bench-cluster fuzz
 
 # More arguments for the node, e.g. make run ARGS='--listen 127.0.0.1:9000'
 ARGS ?=
@@ -40,7 +40,10 @@ check-fast: ## Compiles everything and runs the tests that need no node
 	cargo test --lib --test tidy
 
 check-cluster: setup ## Minutes of load on a cluster while each of its servers fails; prints what was counted
-	cargo test --release --test gateway -- --ignored cluster --nocapture --test-threads=1
+	cargo test --release --test gateway -- --ignored cluster --skip crowd --nocapture --test-threads=1
+
+check-resume: setup ## Kills the node of 2,000 clients, twenty times; prints who came back, after how long, and what they missed
+	cargo test --release --test gateway -- --ignored two_thousand_clients --nocapture
 
 chaos: setup ## Breaks every part of a cluster while stock clients talk, and judges what they saw; ARGS='--scenario nodes --seed 7 --seconds 60'
 	cargo build --quiet --release --bin vestibule --example servers

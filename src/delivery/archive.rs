@@ -199,6 +199,9 @@ impl Archiver {
                 return Err(error.into());
             }
             tracing::warn!(%error, "the archive could not be written; trying again");
+            if let Some(oldest) = records.iter().map(|record| record.at).min() {
+                meter::archive_waits(oldest);
+            }
             backoff.wait().await;
             rows = read(&records).0;
         }

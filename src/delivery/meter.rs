@@ -99,10 +99,22 @@ pub(super) fn epoch(timeline: &Timeline, shard: ShardId, epoch: Epoch) {
     metrics::SHARD_EPOCH.of([&name]).set(epoch.0 as f64);
 }
 
+/// Records of these topics may be put aside: counted from 0, so that the first one shows as an increase.
+pub(super) fn may_bury(topics: &[&str]) {
+    for topic in topics {
+        metrics::DELIVERY_DEAD_LETTERS.of([topic]).add(0);
+    }
+}
+
 /// A record was put aside.
 pub(super) fn dead_letter(topic: &str) {
     metrics::DELIVERY_APPLIED.of(Applied::DeadLetter).add(1);
     metrics::DELIVERY_DEAD_LETTERS.of([topic]).add(1);
+}
+
+/// Something that the log took then waits for the archive, which does not take it.
+pub(super) fn archive_waits(appended: Timestamp) {
+    metrics::ARCHIVE_LAG.set(since(appended).as_secs_f64());
 }
 
 /// The archive has what the log took at these times, the newest last.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::claims::Claims;
+use super::meter;
 use super::topics;
 use super::turn::Turn;
 use crate::cluster::bus::Bus;
@@ -130,6 +131,7 @@ impl Pump {
             let vocabulary = &self.parts.vocabulary;
             let topics = vocabulary.current().topics();
             let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+            meter::may_bury(&names);
             let consumer = self.parts.log.consumer(GROUP, &names).await?;
             let mut turn = Turn::new(self.parts.clone(), self.options.clone(), consumer);
             let mut claims = Claims::new(self.membership.clone());

@@ -288,7 +288,7 @@ table! {
     DELIVERY_EFFECTS: Counter = "vestibule_delivery_effects_total", "changes";
     /// Rows written to the archive.
     ARCHIVE_ROWS: Counter = "vestibule_archive_rows_total", "rows";
-    /// Age of the newest event the archive has, when it was written.
+    /// Age of the newest event of a batch when the archive had it; of the oldest while it cannot be written.
     ARCHIVE_LAG: Gauge = "vestibule_archive_lag_seconds", "seconds";
 
     /// From a call to a Redis shard to its answer; a pipeline is one call, a failure an answer.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::program;
 use crate::servers::cluster::Cluster;
+use crate::servers::node::Node;
 
 /// How long everything may take to arrive and be read after the last was sent.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -175,7 +176,29 @@ pub(super) fn run(cluster: &mut Cluster, load: &Load, faults: &[(u64, Fault)]) {
     let report = checker.says(4 * SETTLE);
     println!("{report}");
     let status = checker.child.wait().unwrap();
+    let ended: Vec<String> = cluster.nodes.iter_mut().filter_map(ended).collect();
+    if !status.success() || !ended.is_empty() {
+        for node in &cluster.nodes {
+            println!("{}", complaints(node));
+        }
+    }
+    assert!(ended.is_empty(), "nobody ended them: {ended:?}");
     assert!(status.success(), "{status}: {report}");
+}
+
+/// How a node ended that should run.
+fn ended(node: &mut Node) -> Option<String> {
+    let how = node.ending();
+    (!node.is_running()).then(|| format!("{}: {how:?}", node.name()))
+}
+
+/// The last that a node found wrong.
+fn complaints(node: &Node) -> String {
+    let log = std::fs::read_to_string(node.log()).unwrap_or_default();
+    let is_wrong = |line: &&str| !line.contains(" INFO ") && !line.contains(" DEBUG ");
+    let mut lines: Vec<&str> = log.lines().rev().filter(is_wrong).take(40).collect();
+    lines.reverse();
+    format!("node {}:\n{}", node.name(), lines.join("\n"))
 }
 
 /// Fails unless the consumers of the cluster come to the end of the log.

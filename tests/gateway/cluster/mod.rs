@@ -4,6 +4,7 @@
 //! long checks are `make check-cluster`.
 
 mod check;
+mod crowd;
 mod log;
 mod stall;
 mod tabs;
