@@ -88,6 +88,7 @@ export class Vestibule {
     this.#own("degraded", (what) => this.#heardDegraded(what));
     this.#onOpen = () => this.#watch(socket.io.engine);
     socket.io.on("open", this.#onOpen);
+    if (socket.io.engine?.readyState === "open") this.#onOpen();
     this.#onAny = (event, data) => this.#heard(event, data);
     socket.onAny(this.#onAny);
     if (socket.connected) this.#connected();
@@ -227,8 +228,9 @@ export class Vestibule {
       room.isIn = false;
       room.held = [];
     }
-    this.#tell("lost", this.#why ?? reason);
+    // Before anybody is told, who may ask to reconnect at once.
     if (reason !== "io client disconnect") this.#connectLater();
+    this.#tell("lost", this.#why ?? reason);
   }
 
   /**
@@ -244,7 +246,7 @@ export class Vestibule {
       this.#why = "upgrade error";
       this.socket.disconnect();
       this.#why = undefined;
-      this.#connectLater();
+      if (!this.socket.active) this.#connectLater();
     });
   }
 

@@ -18,10 +18,12 @@ class Socket extends EventEmitter {
   #any = new Set();
 
   connect() {
+    this.active = true;
     this.connects += 1;
   }
 
   disconnect() {
+    this.active = false;
     if (this.connected) this.lose("io client disconnect");
     return this;
   }
@@ -118,6 +120,23 @@ for (const isIn of [true, false]) {
     assert.equal(socket.connects, 2);
   });
 }
+
+test("who reconnects as soon as a loss is told connects once", () => {
+  socket.io.engine = Object.assign(new EventEmitter(), { readyState: "open" });
+  socket.io.emit("open");
+  socket.come();
+  helper.on("lost", () => helper.reconnect());
+  for (const lose of [
+    () => socket.lose(),
+    () => { socket.io.engine.emit("upgrading"); socket.io.engine.emit("upgradeError", new Error("closed")); },
+  ]) {
+    const before = socket.connects;
+    lose();
+    mock.timers.tick(60_000);
+    assert.equal(socket.connects, before + 1);
+    socket.come();
+  }
+});
 
 test("pauses double up to a bound and begin anew only after a stable connection", async () => {
   const pauses = [];

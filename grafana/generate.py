@@ -239,7 +239,7 @@ BOARDS = {
         ]),
         ("From the shards", [
             Panel("Shares of the ring", "Of the rooms, by weight.", "percentunit", ("max by (shard) (vestibule_ring_share{S})", "{{shard}}"), most=1),
-            Panel("Calls to shards", "From a call to its answer; a pipeline is one.", "s", (p(0.5, "vestibule_redis_call_seconds", "shard"), "{{shard}} p50"), (p(0.99, "vestibule_redis_call_seconds", "shard"), "{{shard}} p99")),
+            Panel("Calls to shards", "From a call to its answer, or until it is not waited for: sessions, presence, limits, caches. The timelines' are `applied` among the parts of a delivery.", "s", (p(0.5, "vestibule_redis_call_seconds", "shard"), "{{shard}} p50"), (p(0.99, "vestibule_redis_call_seconds", "shard"), "{{shard}} p99")),
             Panel("Subscriptions", "Rooms that nodes hear from shards.", "short", (total("vestibule_bus_subscriptions", "instance"), "{{instance}}"), stack=True),
             Panel("Interruptions", "Times a worker was told that entries may be missing; all its rooms of the shard are then checked.", "ops", (rate("vestibule_bus_interruptions_total", "reason"), "{{reason}}")),
             Panel("Gaps and reloads", "Events fetched because the bus lost them, and sockets closed because they could not be.", "ops", (rate("vestibule_bus_gaps_total"), "gaps fetched"), (rate("vestibule_bus_reloads_total"), "sockets closed")),

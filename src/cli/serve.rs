@@ -1,6 +1,7 @@
 //! `vestibule serve`: one node, until it is told to stop.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 use tracing::info;
@@ -50,13 +51,15 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
             second.notified().await
         })
     };
-    let listen = async move {
+    let signals_heard = AtomicUsize::new(0);
+    let listen = async {
         for told in [first, second] {
             let signal = signals.next().await;
             info!(
                 signal = signal.name(),
                 "draining; a second signal ends at once"
             );
+            signals_heard.fetch_add(1, Ordering::Relaxed);
             told.notify_one();
         }
         std::future::pending::<()>().await;
@@ -65,7 +68,9 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
         () = listen => Ok(()),
         result = Box::pin(run) => result.map_err(anyhow::Error::from),
     };
-    tokio::task::spawn_blocking(trace::end).await.ok();
+    if signals_heard.load(Ordering::Relaxed) < 2 {
+        tokio::task::spawn_blocking(trace::end).await.ok();
+    }
     Ok(outcome?)
 }
 

@@ -45,8 +45,12 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(ticket: Ticket, record: Record, (room, id): (RoomName, EventId)) -> Self {
-        meter::traced_fetched(&id, &record);
+    pub(super) fn new(
+        log: &EventLog,
+        (ticket, record): (Ticket, Record),
+        (room, id): (RoomName, EventId),
+    ) -> Self {
+        meter::traced_fetched(&id, &record, log);
         Self {
             ticket,
             record,
@@ -129,7 +133,13 @@ impl Reach {
             for (work, outcome) in works.into_iter().zip(outcomes) {
                 if let Ok(outcome) = &outcome {
                     meter::applied(outcome);
-                    meter::traced(&work.id, Stage::Applied, took, &work.room);
+                    let is_elsewhere = matches!(
+                        outcome,
+                        Outcome::Gap { .. } | Outcome::Stale { .. } | Outcome::Moved { .. }
+                    );
+                    if !is_elsewhere {
+                        meter::traced(&work.id, Stage::Applied, took, &work.room);
+                    }
                 }
                 let place = (work.room.clone(), self.source(&work.record));
                 let fate = match outcome {

@@ -20,7 +20,6 @@ use crate::directory::Directory;
 use crate::eventlog::{Consumer, Error, EventLog, Polled, Record, Revocation};
 use crate::events::{Envelope, Vocabulary};
 use crate::store::project;
-use crate::telemetry::labels::Stage;
 use crate::telemetry::trace::Trace;
 use crate::timeline::Entry;
 use crate::types::{ConversationId, NodeId};
@@ -188,7 +187,6 @@ impl Archiver {
             .filter(|row| Trace::of(&row.id).is_some())
             .map(|row| (row.id.clone(), row.room.clone()))
             .collect();
-        let since = Instant::now();
         let mut backoff = Backoff::default();
         loop {
             let statements = project::batch(&self.vocabulary.current(), &rows);
@@ -214,8 +212,9 @@ impl Archiver {
             consumer.store(&record.topic, record.partition, record.offset + 1);
         }
         meter::archived(records.iter().map(|record| record.at));
+        let oldest = records.iter().map(|record| record.at).min();
         for (id, room) in &traced {
-            meter::traced(id, Stage::Archived, since.elapsed(), room);
+            meter::traced_archived(id, oldest.unwrap_or_default(), room);
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::eventlog::Record;
+use crate::eventlog::{EventLog, Record};
+use crate::events::Envelope;
 use crate::telemetry::labels::{Applied, Label as _, Stage};
 use crate::telemetry::metrics;
 use crate::telemetry::trace::{self, Part, Trace};
@@ -38,7 +39,7 @@ pub(super) fn fetched(appended: Timestamp) {
 }
 
 /// The same of a traced event's record.
-pub(super) fn traced_fetched(id: &EventId, record: &Record) {
+pub(super) fn traced_fetched(id: &EventId, record: &Record, log: &EventLog) {
     let Some(trace) = Trace::of(id) else {
         return;
     };
@@ -53,12 +54,36 @@ pub(super) fn traced_fetched(id: &EventId, record: &Record) {
             ("offset", &offset),
         ],
     };
-    trace.took(part, record.headers.text(trace::HEADER));
+    let header = record.headers.text(trace::HEADER);
+    match !log.keeps_headers() || trace.is_begun(header) {
+        true => trace.took(part),
+        // Derived from others, or written by another program.
+        false => trace.begins(part, header),
+    }
+}
+
+/// An event follows from another. Where records keep headers its path begins when it is fetched.
+pub(super) fn traced_derived(event: &Envelope, log: &EventLog) {
+    if !log.keeps_headers()
+        && let Some(trace) = Trace::of(&event.id)
+    {
+        let part = Part {
+            name: "derived",
+            from: SystemTime::now(),
+            more: &[("event.type", &event.kind)],
+        };
+        trace.begins(part, None);
+    }
 }
 
 /// How long a part of the path of one event took, if it is traced.
 pub(super) fn traced(id: &EventId, stage: Stage, took: Duration, room: &RoomName) {
     part(id, name(stage), took, room);
+}
+
+/// The same of the archive, whose batches begin with a record of this time.
+pub(super) fn traced_archived(id: &EventId, oldest: Timestamp, room: &RoomName) {
+    part(id, name(Stage::Archived), since(oldest), room);
 }
 
 /// The same of what members are shown by a worker.
@@ -77,7 +102,7 @@ fn part(id: &EventId, name: &'static str, took: Duration, room: &RoomName) {
             from: trace::ago(took),
             more: &[("room", room.as_str())],
         };
-        trace.took(part, None);
+        trace.took(part);
     }
 }
 

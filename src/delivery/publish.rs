@@ -83,11 +83,22 @@ impl Publisher {
         }
         let begun = begun.map(|(trace, from)| {
             let event = envelope.kind.clone();
-            Box::new(Begun { trace, from, event })
+            Box::new(Begun {
+                trace,
+                from,
+                event,
+                is_durable: None,
+            })
         });
-        append
-            .map(|append| Publishing { append, begun })
-            .map_err(|error| problem(&error))
+        match append {
+            Ok(append) => Ok(Publishing { append, begun }),
+            Err(error) => {
+                if let Some(mut begun) = begun {
+                    begun.is_durable = Some(false);
+                }
+                Err(problem(&error))
+            }
+        }
     }
 
     /// Appends an event of a type, checked against its row in the catalogue in force; answers its
@@ -146,12 +157,33 @@ pub struct Publishing {
     begun: Option<Box<Begun>>,
 }
 
-/// The begin of a traced event's path.
+/// The begin of a traced event's path, told when it is over.
 #[derive(Debug)]
 struct Begun {
     trace: Trace,
     from: SystemTime,
     event: String,
+    is_durable: Option<bool>,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let result = match self.is_durable {
+            Some(true) => "durable",
+            Some(false) => "failed",
+            None => "not waited for",
+        };
+        let part = Part {
+            name: "publish",
+            from: self.from,
+            more: &[("event.type", &self.event), ("result", result)],
+        };
+        match self.is_durable {
+            // Whoever tries again under the same id begins the path.
+            Some(false) => self.trace.took(part),
+            _ => self.trace.begins(part, None),
+        }
+    }
 }
 
 impl Future for Publishing {
@@ -167,13 +199,8 @@ impl Future for Publishing {
             }));
         }
         let outcome = ready!(outcome);
-        if let Some(begun) = self.begun.take() {
-            let result = if outcome.is_ok() { "durable" } else { "failed" };
-            begun.trace.begins(Part {
-                name: "publish",
-                from: begun.from,
-                more: &[("event.type", &begun.event), ("result", result)],
-            });
+        if let Some(mut begun) = self.begun.take() {
+            begun.is_durable = Some(outcome.is_ok());
         }
         Poll::Ready(outcome.map_err(|error| problem(&error)))
     }

@@ -232,7 +232,10 @@ impl Turn {
         self.bytes += ticket.bytes;
         meter::fetched(record.at);
         match route(&self.vocabulary.current(), &record) {
-            Route::Timeline { room, id } => self.dispatch(Work::new(ticket, record, (room, id))),
+            Route::Timeline { room, id } => {
+                let work = Work::new(&self.reach.log, (ticket, record), (room, id));
+                self.dispatch(work);
+            }
             Route::Members(event) => {
                 self.reach.bus.publish_ephemeral(event);
                 self.finish(ticket);

@@ -241,6 +241,13 @@ impl EventLog {
         })
     }
 
+    /// Whether records come with the headers that they were appended with: embedded logs keep none, and nobody else
+    /// writes into them.
+    #[must_use]
+    pub const fn keeps_headers(&self) -> bool {
+        matches!(self, Self::Kafka(_))
+    }
+
     fn enqueue(&self, request: Request<'_>) -> Result<Append, Error> {
         let outcome = match self {
             Self::Memory(log) => log.append(request),

@@ -291,7 +291,8 @@ table! {
     /// Age of the newest event of a batch when the archive had it; of the oldest while it cannot be written.
     ARCHIVE_LAG: Gauge = "vestibule_archive_lag_seconds", "seconds";
 
-    /// From a call to a Redis shard to its answer; a pipeline is one call, a failure an answer.
+    /// From a call to a Redis shard to its answer, or until it is not waited for: sessions, presence, limits, caches.
+    /// Of the timelines' calls `vestibule_delivery_stage_seconds` tells, as `applied`.
     REDIS_TIME: Open<1, Spread> = "vestibule_redis_call_seconds", "seconds", &[SHARD];
     /// From a call to PostgreSQL to its answer, with the wait for a connection.
     POSTGRES_TIME: Histogram = "vestibule_postgres_call_seconds", "seconds";

@@ -205,10 +205,9 @@ impl Shards {
     }
 
     async fn timed<T>(&self, shard: ShardId, call: impl Future<Output = T>) -> T {
-        let began = Instant::now();
-        let answer = call.await;
-        self.shard(shard).took.record(began.elapsed());
-        answer
+        // Who does not wait for the answer any more has waited so long.
+        let _timed = Timed(&self.shard(shard).took, Instant::now());
+        call.await
     }
 
     fn judged<T>(&self, shard: ShardId, number: u64, answer: Result<T, Error>) -> Result<T, Error> {
@@ -276,6 +275,15 @@ impl Shards {
 
     fn shard(&self, shard: ShardId) -> &Shard {
         &self.0.shards[usize::from(shard.0).min(self.0.shards.len() - 1)]
+    }
+}
+
+/// A call, until its answer came or is not waited for.
+struct Timed<'a>(&'a Spread, Instant);
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.0.record(self.1.elapsed());
     }
 }
 

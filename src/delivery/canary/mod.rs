@@ -253,6 +253,10 @@ impl Canary {
                 .map(|probe| (probe, self.probes.judge(probe, &ids)))
                 .collect();
             for (probe, verdict) in verdicts {
+                // The others are looked for from their own places, next time.
+                if !range.complete && probe.after > after {
+                    continue;
+                }
                 self.conclude(probe, verdict, range.complete);
             }
         }

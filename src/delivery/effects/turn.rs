@@ -19,6 +19,7 @@ use super::{Failure, Options, Parts};
 use crate::cluster::bus::Ephemeral;
 use crate::delivery::backoff::Backoff;
 use crate::delivery::bury::bury;
+use crate::delivery::meter;
 use crate::delivery::route::Fault;
 use crate::eventlog::{Append, Consumer, Error, Polled, Record};
 use crate::events::{Durability, Envelope, Row, view_ephemeral};
@@ -177,6 +178,7 @@ impl Turn {
             Ok(key) => key,
             Err(problem) => return wrong(problem.message),
         };
+        meter::traced_derived(&event, &self.parts.log);
         let json = Bytes::from(event.to_json());
         let mut backoff = Backoff::default();
         loop {

@@ -50,7 +50,10 @@ impl ConsumerContext for Context {
         error: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
-        metrics::EVENTLOG_REBALANCES.add(1);
+        // Cooperating members are also told when nothing changes for them.
+        if list.count() > 0 {
+            metrics::EVENTLOG_REBALANCES.add(1);
+        }
         let done = match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoked(consumer, list),

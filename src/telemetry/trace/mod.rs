@@ -144,19 +144,26 @@ impl Trace {
         format!("00-{:032x}-{}-01", self.0, self.root())
     }
 
-    /// The first part of the path, under which all others are.
-    pub fn begins(self, part: Part<'_>) {
-        self.export(part, (self.root(), SpanId::INVALID), None);
+    /// Whether a record with this header was published by a node, which has told the begin of its path.
+    #[must_use]
+    pub fn is_begun(self, header: Option<&str>) -> bool {
+        header.is_some_and(|header| header == self.header())
     }
 
-    /// A part of the path. `caller`: the header that its record came with, if another program wrote it.
-    pub fn took(self, part: Part<'_>, caller: Option<&str>) {
-        let caller = caller.and_then(context).filter(|context| {
-            // Our own header says nothing new.
-            context.trace_id() != TraceId::from(self.0)
-        });
+    /// The first part of the path, under which all others are. `caller`: the header of the program that wrote the
+    /// record, if it gave one.
+    pub fn begins(self, part: Part<'_>, caller: Option<&str>) {
+        self.export(
+            part,
+            (self.root(), SpanId::INVALID),
+            caller.and_then(context),
+        );
+    }
+
+    /// A part of the path.
+    pub fn took(self, part: Part<'_>) {
         let id = SpanId::from(rand::random_range(1..=u64::MAX));
-        self.export(part, (id, self.root()), caller);
+        self.export(part, (id, self.root()), None);
     }
 
     fn export(self, part: Part<'_>, (id, parent): (SpanId, SpanId), caller: Option<SpanContext>) {

@@ -86,6 +86,7 @@ const sending = rooms.map(async (conversationId, n) => {
   }
 });
 await pause(2_000);
+for (const client of clients) client.lostAt = undefined;
 console.log("ready");
 await pause(1_000 * SECONDS);
 isOver = true;
