@@ -181,6 +181,7 @@ pub(super) fn run(cluster: &mut Cluster, load: &Load, faults: &[(u64, Fault)]) {
         for node in &cluster.nodes {
             println!("{}", complaints(node));
         }
+        println!("{}", cluster.balancer.said());
     }
     assert!(ended.is_empty(), "nobody ended them: {ended:?}");
     assert!(status.success(), "{status}: {report}");
